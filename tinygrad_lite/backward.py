@@ -1,0 +1,210 @@
+"""The backward pass: reverse-mode differentiation of a recorded graph.
+
+The one trick: an argument is born before its result, so the order of birth is a topological order.
+Collect the ancestors with an explicit stack, sort them by birth, and walk from the youngest to the
+oldest, keeping gradients in a local dictionary. Nothing recurses, and nothing is written into the
+graph, so a pass can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from .tensor import FREED, MODE, SCALARS, SMALL, Node, Spec, Tensor, as_array, constant, mode, raw
+
+
+class GraphFreedError(RuntimeError):
+    """A second backward pass through values that the first one freed."""
+
+
+def ancestors(root: Node) -> list[Node]:
+    """All nodes that `root` was computed from, and itself, oldest first."""
+    seen, stack = {root}, [root]
+    while stack:
+        for parent in stack.pop().parents:
+            if parent.__class__ is Node and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=attrgetter("birth"))
+
+
+def fit(g: Any, like: Any) -> Any:
+    """Give a gradient the shape and dtype of what it belongs to: this is where broadcasting is undone.
+
+    A broadcast axis repeated its entries, so their gradients sum.
+    """
+    shape = like.shape
+    if g.shape != shape:
+        extra = g.ndim - len(shape)
+        axes = tuple(range(extra)) + tuple(
+            i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1
+        )
+        if extra < 0 or any(g.shape[i] != n for i, n in enumerate(shape, extra) if i not in axes):
+            raise ValueError(f"a gradient rule returned shape {g.shape} for an argument of shape {shape}")
+        g = np.sum(g, axis=axes).reshape(shape)
+    if g.dtype != like.dtype:
+        g = g.astype(like.dtype)
+    return g if shape or g.__class__ is not np.ndarray else g[()]
+
+
+def gradients(
+    root: Node,
+    seed: Any,
+    targets: Iterable[Node] | None = None,
+    create_graph: bool = False,
+    retain_graph: bool = True,
+) -> dict[Node, Any]:
+    """The vector-Jacobian products of `root` with cotangent `seed`: the engine's one loop.
+
+    Returns the gradient of every target (default: every leaf and every tensor with `retain_grad`)
+    that `root` depends on: arrays that nobody else holds, or Tensors with a graph of their own if
+    `create_graph`. Without `retain_graph`, saved values are freed on the way.
+    """
+    order = ancestors(root)
+    wanted = None if targets is None else set(targets)
+    if wanted is not None:  # walk only the nodes between the targets and the root
+        useful = set(wanted)
+        for node in order:
+            if not useful.isdisjoint(node.parents):
+                useful.add(node)
+        order = [node for node in order if node in useful]
+    for node in order:
+        if node.state == FREED and (wanted is None or node not in wanted):
+            raise GraphFreedError(
+                f"this graph's saved values were freed by an earlier backward() (first at {node!r}): "
+                "pass retain_graph=True to the earlier call, or compute the loss again"
+            )
+    observers = MODE.get().observers
+    grads: dict[Node, Any] = {root: seed}
+    results: dict[Node, Any] = {}
+    owned: set[Node] = set()  # gradients in buffers that no one else can see: added to in place
+    while order:
+        node = order.pop()
+        g = grads.pop(node, None)
+        if g is None:
+            continue
+        if node.holder is not None if wanted is None else node in wanted:
+            if not create_graph and node not in owned:
+                g = g.copy()
+            results[node] = g
+        primitive = node.primitive
+        if primitive is None:
+            continue
+        args, out = node.args, node.out
+        if create_graph:
+            args = [
+                constant(value, parent if parent.__class__ is Node else None) if _is_value(value) else value
+                for value, parent in zip(args, node.parents, strict=True)
+            ]
+            out = constant(out, node) if _is_value(out) else out
+        elif g.__class__ in SCALARS or g.size <= SMALL:
+            node.cotangent = g
+        for observer in observers:
+            observer.before_rules(node, g)
+        if primitive.joint is not None:
+            needs = tuple(parent.__class__ is Node for parent in node.parents)
+            pieces = primitive.joint(needs, g, out, *args, **node.params)
+        else:
+            pieces = None
+        for i, parent in enumerate(node.parents):
+            if parent.__class__ is not Node or (wanted is not None and parent not in useful):
+                continue
+            if pieces is not None:
+                piece = pieces[i]
+            else:
+                rule = primitive.rules[i]
+                piece = None if rule is None else rule(g, out, *args, **node.params)
+            if piece is None:
+                continue
+            kind = piece.__class__
+            if kind not in SCALARS or kind is not parent.out.__class__:
+                piece = fit(piece, parent.out)
+            for observer in observers:
+                observer.contribution(node, i, g, piece)
+            total = grads.get(parent)
+            if total is None:
+                grads[parent] = piece
+                if parent.primitive is None and _is_fresh(piece, g, out, args):
+                    owned.add(parent)
+            elif parent in owned and piece.__class__ is np.ndarray and not create_graph:
+                total += piece
+            else:
+                grads[parent] = total + piece
+                owned.add(parent)
+        if not retain_graph:
+            node.free()
+    return results
+
+
+def _is_value(value: Any) -> bool:
+    return value.__class__ is not Spec and getattr(value, "dtype", None) is not None
+
+
+def _is_fresh(piece: Any, g: Any, out: Any, args: list[Any]) -> bool:
+    """Whether a rule made this array itself, rather than passing on one that it was given."""
+    if piece.__class__ is not np.ndarray:
+        return True
+    return piece.base is None and piece is not g and piece is not out and all(piece is not a for a in args)
+
+
+def backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+) -> None:
+    """Add the gradient of this tensor to the `.grad` of every leaf that it was computed from.
+
+    Parameters
+    ----------
+    gradient : the cotangent, of this tensor's shape; 1 for a tensor of one entry.
+    retain_graph : keep the saved values for another pass.
+    create_graph : record the pass, so that `.grad` can be differentiated again.
+
+    Raises
+    ------
+    RuntimeError : this tensor is a constant.
+    ValueError : no cotangent for a tensor of several entries, or one of another shape.
+    GraphFreedError : an earlier pass freed the saved values.
+
+    >>> import tinygrad_lite as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> (x * x).backward()
+    >>> x.grad
+    tensor(6., dtype=float64)
+    """
+    if self._node is None:
+        raise RuntimeError(
+            "backward: this tensor depends on nothing that requires a gradient (it is a constant, or came "
+            "from detach(), no_grad(), or functions without a slope such as floor and argmax)"
+        )
+    seed = cotangent_for(self, gradient, create_graph)
+    with mode(record=create_graph):
+        results = gradients(self._node, seed, None, create_graph, retain_graph or create_graph)
+        for node, g in results.items():
+            holder = node.holder() if node.holder is not None else None
+            if holder is not None:
+                g = g if isinstance(g, Tensor) else constant(g)
+                holder._grad = g if holder._grad is None else holder._grad + g
+
+
+def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
+    """The seed of a backward pass through `t`: what the caller gave, checked, or 1."""
+    if gradient is None:
+        if t.size != 1:
+            raise ValueError(
+                f"backward from a tensor of shape {t.shape} needs its cotangent: y.backward(g) with g of that "
+                "shape, or reduce y to one number first, as y.sum() or y.mean()"
+            )
+        gradient = np.ones_like(t._data) if t.ndim else t.dtype.type(1)
+    elif np.shape(raw(gradient)) != t.shape:
+        raise ValueError(f"the cotangent of a {t.shape} tensor cannot have shape {np.shape(raw(gradient))}")
+    if create_graph:
+        g = gradient if isinstance(gradient, Tensor) else constant(gradient)
+        return g if g.dtype == t.dtype else g.astype(t.dtype)
+    array = as_array(raw(gradient), dtype=t.dtype)
+    return array if array.ndim else array[()]
+
+
+Tensor.backward = backward

@@ -1,0 +1,681 @@
+"""Tensor, Node, and how an operation is recorded.
+
+A `Tensor` is what a user holds; a `Node` is one step of the recorded graph. The trick is that they are
+two objects: a Node never refers to a Tensor that refers to it, so nothing here is a reference cycle, and
+a Tensor that is dropped frees its array at once, unless a gradient rule still needs it.
+
+NumPy itself is the interface: `np.exp(t)` reaches `Tensor.__array_ufunc__`, `np.sum(t)` reaches
+`Tensor.__array_function__`, and both end in `apply`, which runs a primitive and records its Node.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import operator
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+from . import primitives as p
+from .primitives import CONSTANT, PRIMITIVES, Primitive
+
+SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
+SCALARS = frozenset({bool, int, float, complex, type(None), *np.sctypeDict.values()})
+LIGHT, HEAVY, FREED = 0, 1, 2  # a Node's state: heavy ones hold arrays to free after backward
+
+COMPOSITIONS: dict[Any, Callable[..., Any]] = {}  # NumPy functions made of several primitives
+births = itertools.count()  # an argument is always born before its result
+T = TypeVar("T", bound="Tensor")
+
+
+class Mode(NamedTuple):
+    """What recording does at the moment, in this thread or async task."""
+
+    record: bool = True
+    observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
+
+
+MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=Mode())
+
+
+@contextmanager
+def mode(**changes: Any) -> Iterator[None]:
+    """Change the mode for a block of code."""
+    token = MODE.set(MODE.get()._replace(**changes))
+    try:
+        yield
+    finally:
+        MODE.reset(token)
+
+
+def no_grad(function: Callable[..., Any] | None = None) -> Any:
+    """Record nothing inside: `with tg.no_grad():`, or as a decorator. Local to a thread or async task.
+
+    >>> import tinygrad_lite as tg
+    >>> w = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad():
+    ...     w -= 0.5
+    >>> w.data
+    array([0.5, 1.5])
+    """
+    block: AbstractContextManager[None] = mode(record=False)
+    return block(function) if function is not None else block  # type: ignore[operator]
+
+
+def enable_grad() -> AbstractContextManager[None]:
+    """Record again, inside `no_grad`."""
+    return mode(record=True)
+
+
+class Spec:
+    """What is left of an array that nobody needed: its shape and dtype."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return p.math.prod(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<{self.dtype} {self.shape}, not kept>"
+
+
+class Node:
+    """One step of the recorded graph.
+
+    `primitive` (None for a leaf), `parents` (per argument: a Node, a named constant Tensor, or None),
+    `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the others), `params`,
+    `birth` (its place in the order of recording), `holder` (weak: the Tensor whose `.grad` to fill),
+    `cotangent` (of the last backward pass, kept while small, for diagrams only), `state`.
+    """
+
+    __slots__ = (
+        "args", "birth", "cotangent", "holder", "name", "out", "params", "parents", "primitive", "state",
+        "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, primitive: Any, parents: tuple[Any, ...], args: tuple[Any, ...], params: Any, out: Any) -> None:
+        self.primitive = primitive
+        self.parents = parents
+        self.args = args
+        self.params = params
+        self.out = out
+        self.birth = next(births)
+        self.holder: weakref.ref[Tensor] | None = None
+        self.name: str | None = None
+        self.cotangent: Any = None
+        self.state = LIGHT
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.out.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.out.dtype  # type: ignore[no-any-return]
+
+    @property
+    def op(self) -> str:
+        return self.primitive.name if self.primitive else "leaf"
+
+    def thin(self) -> None:
+        """Drop the arrays that no rule will read."""
+        self.state = HEAVY
+        if self.primitive.saves is None:
+            return
+        wanted: set[int] = set()
+        for parent, positions in zip(self.parents, self.primitive.saves, strict=False):
+            if parent.__class__ is Node:
+                wanted.update(positions)
+        self.args = tuple([v if i in wanted else _spec(v) for i, v in enumerate(self.args)])
+        if -1 not in wanted:
+            self.out = _spec(self.out)
+
+    def free(self) -> None:
+        """Drop every saved array after its only backward pass."""
+        if self.state == HEAVY:
+            self.args = tuple([_spec(v) for v in self.args])
+            self.out = _spec(self.out)
+        self.state = FREED
+
+    def __repr__(self) -> str:
+        return f"<Node {self.op} {self.dtype} {self.shape}>"
+
+
+def _spec(value: Any) -> Any:
+    """The value while it is small, else its shape and dtype."""
+    if value.__class__ in SCALARS or value.size <= SMALL:
+        return value
+    return Spec(value.shape, value.dtype)
+
+
+def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tensor:  # noqa: B006 (never written)
+    """Run a primitive on Tensors, arrays and scalars; record its Node if an argument needs a gradient."""
+    values, parents, tracked, big = [], [], False, False
+    for value in args:
+        parent = None
+        if isinstance(value, Tensor):
+            parent = value._node
+            if parent is not None:
+                tracked = True
+            elif value._name is not None:
+                parent = value
+            value = value._data
+        elif value.__class__ not in SCALARS:
+            value = operand(value)
+        if value.__class__ not in SCALARS and value.size > SMALL:
+            big = True
+        values.append(value)
+        parents.append(parent)
+    try:
+        out = primitive.forward(*values, **params)
+    except (ValueError, TypeError, IndexError) as error:
+        raise _explained(error, primitive, values) from error
+    if out.__class__ not in SCALARS:
+        if out.size > SMALL:
+            big = True
+        elif out.ndim == 0:
+            out = out[()]  # NumPy scalars compute several times faster than 0-d arrays
+    mode = MODE.get()
+    result = Tensor.__new__(Tensor)
+    result._data = out
+    result._node = node = None
+    result._grad = None
+    result._name = None
+    if tracked and mode.record:
+        result._node = node = Node(primitive, tuple(parents), tuple(values), params, out)
+        if big:
+            node.thin()
+    for observer in mode.observers:
+        observer.forward(primitive, values, params, out, node)
+    return result
+
+
+def operand(value: Any) -> Any:
+    """Accept an array-like argument beside a Tensor; refuse what would compute objects or lose a mask."""
+    if not hasattr(value, "__array_function__") or isinstance(value, np.ndarray):
+        if type(value) is not np.ndarray:
+            value = as_array(value)
+        if value.dtype.kind not in "biufc":
+            raise TypeError(f"expected numbers, got an array of dtype {value.dtype} and shape {value.shape}")
+    return value
+
+
+def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+    """NumPy's conversion, with errors that say what to do."""
+    if hasattr(data, "mask") and hasattr(data, "filled"):
+        raise TypeError("a masked array would lose its mask here: pass .filled(value) or .compressed()")
+    try:
+        array = np.array(data, dtype=dtype, copy=copy)
+    except ValueError as error:
+        raise ValueError(
+            f"expected numbers in nested lists of equal lengths, got {type(data).__name__}: {error}"
+        ) from error
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"expected numbers, got {type(data).__name__} of dtype {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exception:
+    """NumPy's error, with the operation and the shapes that it was given."""
+    given = ", ".join(
+        f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}" for v in values
+    )
+    kinds = (np.linalg.LinAlgError, IndexError, ValueError, TypeError)
+    kind = next(k for k in kinds if isinstance(error, k))
+    return kind(f"{primitive.name}: {error}. The arguments were: {given}")
+
+
+def raw(value: Any) -> Any:
+    """The array or scalar inside a Tensor; also inside the tuples, lists and dicts of an index."""
+    if isinstance(value, Tensor):
+        return value._data
+    if isinstance(value, (tuple, list)):
+        return type(value)([raw(v) for v in value])
+    return value
+
+
+class Tensor:
+    """An array that remembers how it was computed. `tg.tensor(...)` makes one.
+
+    Arithmetic, indexing and NumPy functions on Tensors work as on arrays; while one of the arguments
+    requires a gradient, each is recorded, and `backward()` walks the record.
+    """
+
+    __slots__ = ("_data", "_grad", "_name", "_node", "__weakref__")
+
+    _data: Any
+    _node: Node | None
+    _grad: Tensor | None
+    _name: str | None
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        if isinstance(data, Tensor) and data._node is not None:
+            raise TypeError(
+                "tensor(t) would cut t out of its graph silently: use t itself, or t.detach()"
+            )
+        array = as_array(raw(data), dtype, copy=True)
+        self._data = array[()] if array.ndim == 0 else array
+        self._node = self._grad = self._name = None
+        if requires_grad:
+            self.requires_grad_()
+
+    # What it is
+
+    @property
+    def data(self) -> Any:
+        """The array (a NumPy scalar when 0-d). Writing into it is not recorded."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        if self._node is not None and not self.is_leaf:
+            raise RuntimeError("the data of a computed tensor cannot be replaced: its graph would not notice")
+        value = as_array(raw(value), copy=None)
+        if self._node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"data of a tensor that requires grad must stay {self.dtype} {self.shape}, "
+                f"got {value.dtype} {value.shape}"
+            )
+        self._data = value[()] if value.ndim == 0 else value
+        if self._node is not None:
+            self._node.out = self._data
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Not computed from something that requires a gradient."""
+        return self._node is None or (self._node.primitive is None and self._node.holder is not None)
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The recorded step that computed it; None for a leaf."""
+        return None if self.is_leaf else self._node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The sum of the gradients of all backward passes since it was None; only leaves keep one."""
+        if self._grad is None and not self.is_leaf and self._node.holder is None:  # type: ignore[union-attr]
+            warnings.warn(
+                "only leaves keep .grad, and this tensor was computed: call t.retain_grad() before backward()",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and np.shape(value) != self.shape:
+            raise ValueError(f"the gradient of a {self.shape} tensor cannot have shape {np.shape(value)}")
+        self._grad = value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
+
+    @property
+    def name(self) -> str | None:
+        """A label for diagrams, ledgers and error messages."""
+        return self._name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self._name = value
+        if self._node is not None:
+            self._node.name = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> Tensor:
+        return apply(p.transpose, (self,))
+
+    @property
+    def mT(self) -> Tensor:
+        """The transpose of the last two axes."""
+        return apply(p.swapaxes, (self,), {"axis1": -1, "axis2": -2})
+
+    # Gradients
+
+    backward: ClassVar[Callable[..., None]]  # defined, and set, in backward.py
+
+    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+        """Make a leaf whose gradient `backward()` collects, or a constant."""
+        if requires_grad and self._node is None:
+            if self.dtype.kind != "f":
+                raise TypeError(
+                    f"only floating point tensors can require gradients, got {self.dtype}: "
+                    "write 1.0 instead of 1, or pass dtype=float"
+                )
+            self._node = Node(None, (), (), {}, self._data)
+            self._node.holder, self._node.name = weakref.ref(self), self._name
+        elif not requires_grad:
+            if not self.is_leaf:
+                raise RuntimeError("a computed tensor leaves its graph with t.detach()")
+            self._node = None
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` of a computed tensor too."""
+        if self._node is None:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient")
+        self._node.holder = self._node.holder or weakref.ref(self)
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradient (sets it to None)."""
+        self._grad = None
+
+    def detach(self) -> Tensor:
+        """A constant Tensor on the same data, outside the graph."""
+        return constant(self._data)
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The data as an ndarray (the same memory, unless 0-d), outside the graph."""
+        return np.asarray(self._data)
+
+    def item(self) -> Any:
+        """The one entry as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"only a tensor of one entry is a Python number; this one has shape {self.shape}")
+        return self._data.item()
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__":
+            if kwargs:
+                _refuse(ufunc, kwargs)
+            primitive = PRIMITIVES.get(ufunc)
+            if primitive is not None:
+                return apply(primitive, inputs)
+            return _other_function(ufunc, inputs, {})
+        same = UFUNC_METHODS.get((ufunc, method))
+        if same is not None:
+            return same(*inputs, **{"axis": 0, **kwargs})
+        if method == "outer" and not kwargs:
+            a, b = inputs
+            return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b)
+        raise TypeError(f"numpy.{ufunc.__name__}.{method} is not differentiable here; {WAYS_OUT}")
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        primitive = PRIMITIVES.get(function)
+        if primitive is None or function in COMPOSITIONS:
+            return _other_function(function, args, kwargs)
+        n = len(primitive.rules)
+        if len(args) != n or not kwargs.keys() <= set(primitive.params):
+            args, kwargs = _bind(function, primitive, args, kwargs)
+        return apply(primitive, args, kwargs)
+
+    @staticmethod
+    def _call_primitive(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+        n = len(args) if primitive.joint else len(primitive.rules)
+        params = dict(zip(primitive.params, args[n:], strict=False)) | params
+        if not params.keys() <= set(primitive.params) or len(args) < n:
+            raise TypeError(
+                f"{primitive.name} takes {n} arrays and the parameters {primitive.params}, "
+                f"got {len(args)} positional arguments and {sorted(params)}"
+            )
+        return apply(primitive, args[:n], params)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self._node is not None:
+            raise TypeError(
+                "turning a tracked Tensor into an array would cut the graph silently: use t.detach() or "
+                "t.numpy() to leave the graph, np.stack([...]) to combine tensors, tg.index_update to assign"
+            )
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    # Operators. Each pair works with arrays and Python scalars on either side.
+    # fmt: off
+    def __add__(self, other: Any) -> Tensor: return apply(p.add, (self, other))
+    def __radd__(self, other: Any) -> Tensor: return apply(p.add, (other, self))
+    def __sub__(self, other: Any) -> Tensor: return apply(p.subtract, (self, other))
+    def __rsub__(self, other: Any) -> Tensor: return apply(p.subtract, (other, self))
+    def __mul__(self, other: Any) -> Tensor: return apply(p.multiply, (self, other))
+    def __rmul__(self, other: Any) -> Tensor: return apply(p.multiply, (other, self))
+    def __truediv__(self, other: Any) -> Tensor: return apply(p.divide, (self, other))
+    def __rtruediv__(self, other: Any) -> Tensor: return apply(p.divide, (other, self))
+    def __pow__(self, other: Any) -> Tensor: return apply(p.power, (self, other))
+    def __rpow__(self, other: Any) -> Tensor: return apply(p.power, (other, self))
+    def __mod__(self, other: Any) -> Tensor: return apply(p.mod, (self, other))
+    def __rmod__(self, other: Any) -> Tensor: return apply(p.mod, (other, self))
+    def __matmul__(self, other: Any) -> Tensor: return apply(p.matmul, (self, other))
+    def __rmatmul__(self, other: Any) -> Tensor: return apply(p.matmul, (other, self))
+    def __floordiv__(self, other: Any) -> Any: return np.floor_divide(self, other)
+    def __rfloordiv__(self, other: Any) -> Any: return np.floor_divide(other, self)
+    def __divmod__(self, other: Any) -> Any: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> Any: return other // self, other % self
+    def __neg__(self) -> Tensor: return apply(p.negative, (self,))
+    def __pos__(self) -> Tensor: return apply(p.positive, (self,))
+    def __abs__(self) -> Tensor: return apply(p.absolute, (self,))
+
+    def __iadd__(self, other: Any) -> Tensor: return _in_place(self, p.add, other)
+    def __isub__(self, other: Any) -> Tensor: return _in_place(self, p.subtract, other)
+    def __imul__(self, other: Any) -> Tensor: return _in_place(self, p.multiply, other)
+    def __itruediv__(self, other: Any) -> Tensor: return _in_place(self, p.divide, other)
+    def __ipow__(self, other: Any) -> Tensor: return _in_place(self, p.power, other)  # type: ignore[misc]
+    def __imod__(self, other: Any) -> Tensor: return _in_place(self, p.mod, other)
+
+    def __lt__(self, other: Any) -> Any: return self._data < raw(other)
+    def __le__(self, other: Any) -> Any: return self._data <= raw(other)
+    def __gt__(self, other: Any) -> Any: return self._data > raw(other)
+    def __ge__(self, other: Any) -> Any: return self._data >= raw(other)
+    def __eq__(self, other: Any) -> Any: return self._data == raw(other)
+    def __ne__(self, other: Any) -> Any: return self._data != raw(other)
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool: return bool(self._data)
+    def __float__(self) -> float: return float(self.item())
+    def __int__(self) -> int: return int(self.item())
+    def __index__(self) -> int: return operator.index(self._data)
+    def __contains__(self, value: Any) -> bool: return bool(np.any(self._data == raw(value)))
+    # fmt: on
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(p.getitem, (self,), {"index": raw(index)})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "x[index] = value would change a value that the graph may need: write "
+            "x = tg.index_update(x, index, value), or, to set a parameter, x.data[index] = value"
+        )
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor has no len()")
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    # Methods of ndarray
+
+    # fmt: off
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.sum_, (self,), {"axis": axis, "keepdims": keepdims})
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.mean, (self,), {"axis": axis, "keepdims": keepdims})
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.prod, (self,), {"axis": axis, "keepdims": keepdims})
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.max_, (self,), {"axis": axis, "keepdims": keepdims})
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.min_, (self,), {"axis": axis, "keepdims": keepdims})
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return apply(p.var, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return apply(p.std, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
+    def cumsum(self, axis: int | None = None) -> Tensor: return apply(p.cumsum, (self,), {"axis": axis})
+    def cumprod(self, axis: int | None = None) -> Tensor: return apply(p.cumprod, (self,), {"axis": axis})
+    def ptp(self, axis: Any = None, keepdims: bool = False) -> Tensor: return np.ptp(self, axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+    def argmax(self, axis: int | None = None) -> Any: return np.argmax(self._data, axis)
+    def argmin(self, axis: int | None = None) -> Any: return np.argmin(self._data, axis)
+    def argsort(self, axis: int = -1) -> Any: return np.argsort(self._data, axis)
+    def any(self, axis: Any = None) -> Any: return np.any(self._data, axis)
+    def all(self, axis: Any = None) -> Any: return np.all(self._data, axis)
+
+    def reshape(self, *shape: Any) -> Tensor: return apply(p.reshape, (self,), {"shape": _unpacked(shape)})
+    def transpose(self, *axes: Any) -> Tensor: return apply(p.transpose, (self,), {"axes": _unpacked(axes) if axes else None})
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return apply(p.swapaxes, (self,), {"axis1": axis1, "axis2": axis2})
+    def ravel(self) -> Tensor: return apply(p.ravel, (self,))
+    def flatten(self) -> Tensor: return apply(p.ravel, (self,))
+    def squeeze(self, axis: Any = None) -> Tensor: return apply(p.squeeze, (self,), {"axis": axis})
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor: return np.repeat(self, repeats, axis)  # type: ignore[return-value]
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: return np.diagonal(self, offset, axis1, axis2)  # type: ignore[return-value]
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: return np.trace(self, offset, axis1, axis2)  # type: ignore[return-value]
+    def take(self, indices: Any, axis: int | None = None) -> Tensor: return np.take(self, indices, axis)  # type: ignore[return-value]
+    def dot(self, other: Any) -> Tensor: return np.dot(self, other)  # type: ignore[no-any-return]
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return np.clip(self, min, max)  # type: ignore[no-any-return]
+    def round(self, decimals: int = 0) -> Tensor: return np.round(self, decimals)  # type: ignore[return-value]
+    def copy(self) -> Tensor: return apply(p.copy, (self,))
+    # fmt: on
+
+    def astype(self, dtype: Any) -> Tensor:
+        """A conversion that passes gradients on; one to integers or booleans is a constant."""
+        if np.dtype(dtype).kind == "f":
+            return apply(p.astype, (self,), {"dtype": np.dtype(dtype)})
+        return constant(self._data.astype(dtype))
+
+    def __repr__(self) -> str:
+        values = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(", threshold=200)
+        parts = [values, f"dtype={self.dtype}"]
+        if self._name is not None:
+            parts.append(f"name={self._name!r}")
+        if self._node is not None:
+            parts.append("requires_grad=True" if self.is_leaf else f"from={self._node.op}")
+        return f"tensor({', '.join(parts)})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else format(str(self._data), spec)
+
+
+def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
+    """A Tensor holding a copy of `data`.
+
+    Parameters
+    ----------
+    data : a number, nested lists of equal lengths, an array, or a constant Tensor. NumPy's dtypes.
+    requires_grad : whether `backward()` collects a gradient for it; floating point only.
+    dtype : converts.
+
+    Raises
+    ------
+    TypeError : integers that require a gradient, objects, strings, a masked array, a tracked Tensor.
+    ValueError : ragged lists.
+
+    >>> import tinygrad_lite as tg
+    >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4., 6.], dtype=float64)
+    """
+    return Tensor(data, requires_grad, dtype)
+
+
+def constant(value: Any, node: Node | None = None) -> Tensor:
+    """A Tensor around `value` itself, with no copy and no check: the engine's own constructor."""
+    t = Tensor.__new__(Tensor)
+    t._data, t._node, t._grad, t._name = value, node, None, None
+    return t
+
+
+def _unpacked(shape: tuple[Any, ...]) -> Any:
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
+    """`p -= step`: updates a leaf that requires grad, under no_grad; otherwise a new Tensor."""
+    if t._node is None or not t.is_leaf:
+        return apply(primitive, (t, other))
+    if MODE.get().record:
+        raise RuntimeError(
+            f"{primitive.name} in place would change a leaf that requires a gradient while recording: "
+            "update parameters inside `with tg.no_grad():`, or write p = p + ... for a new tensor"
+        )
+    new = primitive.forward(t._data, operand(other) if not isinstance(other, Tensor) else other._data)
+    if np.shape(new) != t.shape:
+        raise ValueError(f"in-place {primitive.name}: {np.shape(new)} does not fit into {t.shape}")
+    if t.ndim:
+        np.copyto(t._data, new, casting="same_kind")
+    else:
+        t.data = t.dtype.type(new)
+    return t
+
+
+# Dispatch of the NumPy functions that are not primitives
+
+WAYS_OUT = (
+    "use t.detach() or t.numpy() to leave the graph, functions listed in docs/functions.md to stay in "
+    "it, or tg.primitive to add this one with its gradient"
+)
+UFUNC_METHODS: dict[Any, Callable[..., Any]] = {
+    (np.add, "reduce"): np.sum,
+    (np.multiply, "reduce"): np.prod,
+    (np.maximum, "reduce"): np.max,
+    (np.minimum, "reduce"): np.min,
+    (np.logaddexp, "reduce"): p.logsumexp,
+    (np.add, "accumulate"): np.cumsum,
+    (np.multiply, "accumulate"): np.cumprod,
+}
+
+
+def _other_function(function: Any, args: Any, kwargs: Any) -> Any:
+    composed = COMPOSITIONS.get(function)
+    if composed is not None:
+        try:
+            inspect.signature(composed).bind(*args, **kwargs)
+        except TypeError as error:
+            _refuse(function, kwargs, str(error))
+        return composed(*args, **kwargs)
+    if function in CONSTANT:
+        out = function(*raw(args), **{k: raw(v) for k, v in kwargs.items()})
+        return constant(out) if getattr(getattr(out, "dtype", None), "kind", "") == "f" else out
+    module = function.__module__ or "numpy"
+    raise TypeError(f"{module}.{function.__name__} is not differentiable here; {WAYS_OUT}")
+
+
+def _bind(function: Any, primitive: Primitive, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Sort a NumPy call's arguments into arrays and params, by NumPy's own signature."""
+    signature = inspect.signature(function)
+    given = signature.bind(*args, **kwargs).arguments
+    names = list(signature.parameters)
+    arrays = [given.pop(name) for name in names[: len(primitive.rules)]]
+    for name in list(given):
+        if name not in primitive.params and given[name] is signature.parameters[name].default:
+            del given[name]
+    if not given.keys() <= set(primitive.params):
+        _refuse(function, {k: v for k, v in given.items() if k not in primitive.params})
+    return arrays, given
+
+
+def _refuse(function: Any, kwargs: dict[str, Any], why: str = "") -> None:
+    hints = {
+        "out": "a Tensor is never written into: assign the result instead",
+        "where": "select with np.where(condition, x, y)",
+        "dtype": "convert with t.astype(dtype)",
+    }
+    hint = next((text for key, text in hints.items() if key in kwargs), "leave it out")
+    names = ", ".join(f"{name}=" for name in kwargs)
+    raise TypeError(f"numpy.{function.__name__}: {why or names + ' is not supported on a Tensor'}; {hint}")
