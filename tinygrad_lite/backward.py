@@ -8,7 +8,7 @@ graph, so a pass can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -21,11 +21,15 @@ class GraphFreedError(RuntimeError):
     """A second backward pass through values that the first one freed."""
 
 
-def ancestors(root: Node) -> list[Node]:
-    """All nodes that `root` was computed from, and itself, oldest first."""
-    seen, stack = {root}, [root]
+def ancestors(roots: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
+    """All nodes that the roots were computed from, and themselves, oldest first; not past `stop`."""
+    stack = list(roots)
+    seen = set(stack)
     while stack:
-        for parent in stack.pop().parents:
+        node = stack.pop()
+        if node in stop:
+            continue
+        for parent in node.parents:
             if parent.__class__ is Node and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
@@ -52,21 +56,20 @@ def fit(g: Any, like: Any) -> Any:
 
 
 def gradients(
-    root: Node,
-    seed: Any,
+    seeds: dict[Node, Any],
     targets: Iterable[Node] | None = None,
     create_graph: bool = False,
     retain_graph: bool = True,
 ) -> dict[Node, Any]:
-    """The vector-Jacobian products of `root` with cotangent `seed`: the engine's one loop.
+    """The vector-Jacobian product of the recorded graph, from the cotangents of some nodes: the one loop.
 
     Returns the gradient of every target (default: every leaf and every tensor with `retain_grad`)
-    that `root` depends on: arrays that nobody else holds, or Tensors with a graph of their own if
-    `create_graph`. Without `retain_graph`, saved values are freed on the way.
+    that the seeded nodes depend on (a target is a boundary: its own ancestors are not walked): arrays that nobody else holds, or, if `create_graph`, Tensors
+    with a graph of their own. Without `retain_graph`, saved values are freed on the way.
     """
-    order = ancestors(root)
-    wanted = None if targets is None else set(targets)
-    if wanted is not None:  # walk only the nodes between the targets and the root
+    wanted = set(targets) if targets is not None else None
+    order = ancestors(seeds, wanted or ())
+    if wanted is not None:  # walk only the nodes between the targets and the seeds
         useful = set(wanted)
         for node in order:
             if not useful.isdisjoint(node.parents):
@@ -79,7 +82,7 @@ def gradients(
                 "pass retain_graph=True to the earlier call, or compute the loss again"
             )
     observers = MODE.get().observers
-    grads: dict[Node, Any] = {root: seed}
+    grads = dict(seeds)
     results: dict[Node, Any] = {}
     owned: set[Node] = set()  # gradients in buffers that no one else can see: added to in place
     while order:
@@ -91,6 +94,8 @@ def gradients(
             if not create_graph and node not in owned:
                 g = g.copy()
             results[node] = g
+            if wanted is not None:
+                continue
         primitive = node.primitive
         if primitive is None:
             continue
@@ -181,7 +186,7 @@ def backward(
         )
     seed = cotangent_for(self, gradient, create_graph)
     with mode(record=create_graph):
-        results = gradients(self._node, seed, None, create_graph, retain_graph or create_graph)
+        results = gradients({self._node: seed}, None, create_graph, retain_graph or create_graph)
         for node, g in results.items():
             holder = node.holder() if node.holder is not None else None
             if holder is not None:

@@ -118,13 +118,14 @@ def primitive(
 
 
 def _zero_at_poles(rule: Rule) -> Rule:
-    """Where nothing depends on the output (g = 0), the gradient is 0 even if the slope is infinite."""
+    """Where nothing depends on the output (g = 0), an infinite slope passes on 0, and not 0 * inf = NaN."""
 
     def guarded(g: Array, out: Array, *args: Array, **params: Any) -> Array:
         if (isinstance(g, np.generic) and g) or (isinstance(g, np.ndarray) and g.all()):
             return rule(g, out, *args, **params)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(g == 0, 0, rule(g, out, *args, **params))
+            piece = rule(g, out, *args, **params)
+        return np.where((g == 0) & np.isnan(piece), 0, piece)
 
     return guarded
 
@@ -152,7 +153,7 @@ positive = primitive(np.positive, lambda g, out, x: g, saves="-")
 def _power_x(g: Array, out: Array, x: Array, y: Array) -> Array:
     if isinstance(y, (int, float)):
         return g * y * x ** (y - 1) if y else g * 0
-    return g * y * x ** np.where(y == 0, 1, y - 1)  # x ** 0 is flat, also at x = 0
+    return g * y * x ** np.where((x == 0) & (y == 0), 1, y - 1)  # 0 ** 0 is flat in x
 
 
 def _power_y(g: Array, out: Array, x: Array, y: Array) -> Array:
@@ -370,10 +371,10 @@ flip         = primitive(np.flip, lambda g, out, x, axis=None: np.flip(g, axis),
 roll         = primitive(np.roll, lambda g, out, x, shift, axis=None: np.roll(g, np.negative(shift), axis), saves="-")
 copy         = primitive(np.copy, lambda g, out, x: g, saves="-")
 astype       = primitive(np.astype, lambda g, out, x, dtype: g, saves="-", forward=lambda x, dtype: x.astype(dtype))
-concatenate  = primitive(np.concatenate, saves="", forward=lambda *xs, axis: np.concatenate(xs, axis=axis),
+concatenate  = primitive(np.concatenate, saves="-", forward=lambda *xs, axis: np.concatenate(xs, axis=axis),
                          joint=lambda needs, g, out, *xs, axis=0:
                          np.split(g, np.cumsum([x.shape[axis] for x in xs])[:-1], axis=axis))
-stack        = primitive(np.stack, saves="", forward=lambda *xs, axis: np.stack(xs, axis=axis),
+stack        = primitive(np.stack, saves="-", forward=lambda *xs, axis: np.stack(xs, axis=axis),
                          joint=lambda needs, g, out, *xs, axis=0: list(np.moveaxis(g, axis, 0)))
 # fmt: on
 

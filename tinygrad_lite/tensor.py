@@ -135,12 +135,13 @@ class Node:
     def thin(self) -> None:
         """Drop the arrays that no rule will read."""
         self.state = HEAVY
-        if self.primitive.saves is None:
+        saves = self.primitive.saves
+        if saves is None:
             return
         wanted: set[int] = set()
-        for parent, positions in zip(self.parents, self.primitive.saves, strict=False):
+        for i, parent in enumerate(self.parents):
             if parent.__class__ is Node:
-                wanted.update(positions)
+                wanted.update(saves[0 if self.primitive.joint else i])
         self.args = tuple([v if i in wanted else _spec(v) for i, v in enumerate(self.args)])
         if -1 not in wanted:
             self.out = _spec(self.out)
