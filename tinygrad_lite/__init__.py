@@ -1,6 +1,13 @@
 """tinygrad_lite: automatic differentiation on NumPy, small enough to read in one sitting."""
 
+from . import pickling as _pickling  # copies and pickles graphs
 from .backward import GraphFreedError as GraphFreedError
+from .check import NonFiniteError as NonFiniteError
+from .check import detect_anomaly as detect_anomaly
+from .check import gradcheck as gradcheck
+from .draw import draw as draw
+from .explain import backward_steps as backward_steps
+from .explain import explain as explain
 from .primitives import index_add as index_add
 from .primitives import index_update as index_update
 from .primitives import logsumexp as logsumexp

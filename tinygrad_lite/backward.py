@@ -23,17 +23,17 @@ class GraphFreedError(RuntimeError):
 
 def ancestors(roots: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
     """All nodes that the roots were computed from, and themselves, oldest first; not past `stop`."""
-    stack = list(roots)
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
+    found = list(roots)
+    seen = set(found)
+    for node in found:  # the list grows while it is walked
         if node in stop:
             continue
-        for parent in node.parents:
+        for parent in (node.left, node.right, *node.others):
             if parent.__class__ is Node and parent not in seen:
                 seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=attrgetter("birth"))
+                found.append(parent)
+    found.sort(key=attrgetter("birth"))
+    return found
 
 
 def fit(g: Any, like: Any) -> Any:
@@ -115,7 +115,7 @@ def gradients(
             pieces = primitive.joint(needs, g, out, *args, **node.params)
         else:
             pieces = None
-        for i, parent in enumerate(node.parents):
+        for i, parent in enumerate((node.left, node.right, *node.others)):
             if parent.__class__ is not Node or (wanted is not None and parent not in useful):
                 continue
             if pieces is not None:
@@ -125,9 +125,11 @@ def gradients(
                 piece = None if rule is None else rule(g, out, *args, **node.params)
             if piece is None:
                 continue
-            kind = piece.__class__
-            if kind not in SCALARS or kind is not parent.out.__class__:
-                piece = fit(piece, parent.out)
+            like, kind = parent.out, piece.__class__
+            if kind is not like.__class__ or (
+                kind is np.ndarray and (piece.shape != like.shape or piece.dtype is not like.dtype)
+            ):
+                piece = fit(piece, like)
             for observer in observers:
                 observer.contribution(node, i, g, piece)
             total = grads.get(parent)
@@ -135,7 +137,7 @@ def gradients(
                 grads[parent] = piece
                 if parent.primitive is None and _is_fresh(piece, g, out, args):
                     owned.add(parent)
-            elif parent in owned and piece.__class__ is np.ndarray and not create_graph:
+            elif kind is np.ndarray and parent in owned and not create_graph:
                 total += piece
             else:
                 grads[parent] = total + piece

@@ -15,7 +15,7 @@ import itertools
 import operator
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -101,16 +101,22 @@ class Node:
     `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the others), `params`,
     `birth` (its place in the order of recording), `holder` (weak: the Tensor whose `.grad` to fill),
     `cotangent` (of the last backward pass, kept while small, for diagrams only), `state`.
+
+    The first two parents have slots of their own: a tuple would be a second object per step for Python's
+    garbage collector to walk, which takes most of the time in graphs of a million steps.
     """
 
     __slots__ = (
-        "args", "birth", "cotangent", "holder", "name", "out", "params", "parents", "primitive", "state",
-        "__weakref__",
+        "args", "birth", "cotangent", "holder", "left", "name", "others", "out", "params", "primitive", "right",
+        "state", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, primitive: Any, parents: tuple[Any, ...], args: tuple[Any, ...], params: Any, out: Any) -> None:
+    def __init__(self, primitive: Any, parents: Sequence[Any], args: tuple[Any, ...], params: Any, out: Any) -> None:
+        n = len(parents)
         self.primitive = primitive
-        self.parents = parents
+        self.left = parents[0] if n else None
+        self.right = parents[1] if n > 1 else None
+        self.others = tuple(parents[2:]) if n > 2 else ()
         self.args = args
         self.params = params
         self.out = out
@@ -119,6 +125,10 @@ class Node:
         self.name: str | None = None
         self.cotangent: Any = None
         self.state = LIGHT
+
+    @property
+    def parents(self) -> tuple[Any, ...]:
+        return (self.left, self.right, *self.others)[: len(self.args)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -198,7 +208,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tenso
     result._grad = None
     result._name = None
     if tracked and mode.record:
-        result._node = node = Node(primitive, tuple(parents), tuple(values), params, out)
+        result._node = node = Node(primitive, parents, tuple(values), params, out)
         if big:
             node.thin()
     for observer in mode.observers:

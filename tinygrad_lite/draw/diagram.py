@@ -1,0 +1,86 @@
+"""A recorded graph as DOT text: one card per tensor, one arrow per use.
+
+Names and values come from the user and may hold anything; node ids are ours, and every label goes through
+`clean`, so that nothing in a name can become DOT syntax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import graphviz
+import numpy as np
+
+from ..backward import ancestors
+from ..explain import show
+from ..tensor import Node, Tensor
+
+STYLES = {  # kind: shape, fill, outline; kinds differ in shape and colour
+    "parameter": ("octagon", "#dafbe1", "#1a7f37"),
+    "constant": ("cds", "#ddf4ff", "#0969da"),
+    "operation": ("box", "#ffffff", "#57606a"),
+    "result": ("box", "#fff8c5", "#9a6700"),
+}
+
+
+def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
+    if loss._node is None:
+        raise ValueError("draw: this tensor is a constant: no operation was recorded for it")
+    nodes = ancestors([loss._node])
+    if len(nodes) > limit:
+        raise ValueError(
+            f"draw: the graph has {len(nodes)} nodes, more than limit={limit}: draw a part of it (a smaller "
+            f"batch, fewer steps), or pass a higher limit and be patient"
+        )
+    picture = graphviz.Digraph("backward", comment="drawn by tinygrad_lite")
+    picture.attr("graph", rankdir="LR", bgcolor="white", nodesep="0.25", ranksep="0.45")
+    picture.attr("node", fontname="Helvetica", fontsize="11", style="filled", margin="0.12,0.06")
+    picture.attr("edge", color="#57606a", arrowsize="0.7")
+    ids = {node: f"n{i}" for i, node in enumerate(nodes)}
+    for node in nodes:
+        kind = "parameter" if node.primitive is None else "result" if node is loss._node else "operation"
+        _card(picture, ids[node], kind, _lines(node))
+        for i, parent in enumerate(node.parents):
+            if isinstance(parent, Node):
+                picture.edge(ids[parent], ids[node])
+                continue
+            value, name = node.args[i], None
+            if isinstance(parent, Tensor):
+                value, name = parent._data, parent.name
+            if value is not None:
+                constant = f"{ids[node]}c{i}"
+                _card(picture, constant, "constant", [name, _shape(value), _value(value)])
+                picture.edge(constant, ids[node], style="dotted")
+    return picture
+
+
+def _card(picture: graphviz.Digraph, identity: str, kind: str, lines: list[str | None]) -> None:
+    shape, fill, outline = STYLES[kind]
+    label = "\n".join(clean(line) for line in lines if line)
+    picture.node(identity, graphviz.escape(label), shape=shape, fillcolor=fill, color=outline)
+
+
+def _lines(node: Node) -> list[str | None]:
+    """What a card says: name, operation with its parameters, shape, value, gradient."""
+    params = ", ".join(f"{k}={v!r}" for k, v in node.params.items() if v not in (None, False)) if node.params else ""
+    op = None if node.primitive is None else f"{node.op}({params})" if 0 < len(params) < 40 else node.op
+    g: Any = node.cotangent
+    if node.primitive is None:
+        holder = node.holder() if node.holder is not None else None
+        g = holder._grad._data if holder is not None and holder._grad is not None else None
+    return [node.name, op, _shape(node), _value(node.out), None if g is None else f"∇ {_value(g) or show(g)}"]
+
+
+def _shape(value: Any) -> str | None:
+    shape = np.shape(value) if not hasattr(value, "shape") else value.shape
+    return None if shape == () else " × ".join(map(str, shape))
+
+
+def _value(value: Any) -> str | None:
+    return show(value) if getattr(value, "size", 1) <= 3 else None
+
+
+def clean(text: str, longest: int = 60) -> str:
+    """Text without control characters and lone surrogates, cut to a readable length."""
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,752 @@
+"""NumPy functions on Tensors that are made of other functions.
+
+The one trick: a composition is ordinary NumPy code. It is written with NumPy functions that work on
+Tensors already, so it records their nodes, and needs no gradient rule of its own. `@composition(np.f)`
+makes `np.f(tensor)` call it. A function takes NumPy's parameters, less those that cannot be supported
+(such as `out=`): naming one of these is then an error, and never ignored.
+
+The products that would be slow or bulky as compositions (`einsum`, `tensordot`) are primitives here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import string
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import primitives as p
+from .tensor import COMPOSITIONS, Tensor, apply, as_array, constant, operand, raw
+
+Array = Any
+Composition = Callable[..., Any]
+
+
+def composition(*functions: Any) -> Callable[[Composition], Composition]:
+    """Make NumPy's `functions` call the decorated one when an argument is a Tensor."""
+
+    def register(composed: Composition) -> Composition:
+        composed.__signature__ = inspect.signature(composed)  # type: ignore[attr-defined]
+        COMPOSITIONS.update(dict.fromkeys(functions, composed))
+        return composed
+
+    return register
+
+
+def lift(x: Any) -> Array:
+    """A list or a scalar as an array; a Tensor or an array as it is."""
+    return x if isinstance(x, Tensor) else operand(as_array(x) if np.isscalar(x) else x)
+
+
+def floating(x: Any) -> Array:
+    """As `lift`, with integers as float64: for functions that divide."""
+    x = lift(x)
+    return x if x.dtype.kind in "fc" else x.astype(float)
+
+
+def _index(axis: Any, ndim: int) -> int:
+    """An axis counted from 0 up, checked as NumPy does."""
+    i = operator.index(axis)
+    if not -ndim <= i < ndim:
+        raise np.exceptions.AxisError(i, ndim)
+    return i % ndim
+
+
+# Choosing between values
+
+
+@composition(np.clip)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+        raise ValueError("clip: give a_min or min, a_max or max, not both")
+    return apply(p.clip, (a, min if a_min is None else a_min, max if a_max is None else a_max))
+
+
+@composition(np.where)
+def where(condition: Any, *xy: Any) -> Any:
+    if not xy:
+        return np.nonzero(condition)
+    x, y = xy
+    return apply(p.where, (condition, x, y))
+
+
+@composition(np.select)
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ValueError(f"select: {len(condlist)} conditions for {len(choicelist)} choices")
+    out = default
+    for condition, choice in zip(reversed(list(condlist)), reversed(list(choicelist)), strict=True):
+        if np.asarray(raw(condition)).dtype != np.bool_:
+            raise TypeError("select: conditions must be boolean arrays")
+        out = np.where(condition, choice, out)
+    return out
+
+
+@composition(np.choose)
+def choose(a: Any, choices: Any, mode: str = "raise") -> Any:
+    a, n = np.asarray(raw(a)), len(choices)
+    if mode == "raise" and not np.all((a >= 0) & (a < n)):
+        raise ValueError(f"choose: an index is not in 0 to {n - 1}; mode='wrap' or 'clip' allows it")
+    a = a % n if mode == "wrap" else np.clip(a, 0, n - 1)
+    return np.select([a == i for i in range(n)], choices)
+
+
+@composition(np.compress)
+def compress(condition: Any, a: Any, axis: Any = None) -> Tensor:
+    return np.take(lift(a), np.flatnonzero(raw(condition)), axis=axis)
+
+
+@composition(np.extract)
+def extract(condition: Any, arr: Any) -> Tensor:
+    return np.ravel(lift(arr))[np.flatnonzero(raw(condition))]  # type: ignore[no-any-return]
+
+
+@composition(np.full_like)
+def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    if not (isinstance(fill_value, Tensor) and fill_value.requires_grad):
+        out = np.full_like(raw(a), raw(fill_value), dtype=dtype, shape=shape)
+        return constant(out[()] if out.ndim == 0 else out) if out.dtype.kind == "f" else out
+    dtype = np.dtype(a.dtype if dtype is None else dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"full_like: {dtype} entries cannot carry the fill value's gradient: pass dtype=float")
+    return np.broadcast_to(fill_value.astype(dtype), np.shape(a) if shape is None else shape)
+
+
+# Order
+
+
+@composition(np.sort)
+def sort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Tensor:
+    a, axis = (np.ravel(a), -1) if axis is None else (a, axis)
+    order = np.argsort(raw(a), axis=axis, kind=kind, stable=stable)
+    return np.take_along_axis(a, indices=order, axis=axis)
+
+
+@composition(np.partition)
+def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = "introselect") -> Tensor:
+    a, axis = (np.ravel(a), -1) if axis is None else (a, axis)
+    return np.take_along_axis(a, indices=np.argpartition(raw(a), kth, axis=axis, kind=kind), axis=axis)
+
+
+# Statistics
+
+
+@composition(np.amax)
+def amax(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return np.max(a, axis=axis, keepdims=keepdims)
+
+
+@composition(np.amin)
+def amin(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return np.min(a, axis=axis, keepdims=keepdims)
+
+
+@composition(np.ptp)
+def ptp(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+
+
+@composition(np.median)
+def median(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    axes = [_index(i, a.ndim) for i in p.axes_of(a, axis)]
+    kept = [i for i in range(a.ndim) if i not in axes]
+    n = math.prod(a.shape[i] for i in axes)
+    if n == 0:
+        return np.mean(a, axis=axis, keepdims=keepdims)  # NumPy's warning, and NaN
+    rows = np.sort(np.transpose(a, kept + axes).reshape(*(a.shape[i] for i in kept), n))
+    out = np.mean(rows[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
+    if np.any(np.isnan(rows[..., -1])):  # sorted last
+        out = np.where(np.isnan(rows[..., -1]), rows[..., -1], out)
+    return np.expand_dims(out, tuple(axes)) if keepdims else out
+
+
+@composition(np.average)
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
+) -> Any:
+    a = lift(a)
+    if weights is None:
+        out = np.mean(a, axis=axis, keepdims=keepdims)
+        total = np.full_like(out, p.count(a, axis))
+    else:
+        weights, axes = lift(weights), p.axes_of(a, axis)
+        if weights.shape != a.shape:
+            if axis is None or weights.shape != tuple(a.shape[i] for i in axes):
+                raise ValueError(
+                    f"average: weights of shape {weights.shape} fit neither a's shape {a.shape} nor its axes {axis}"
+                )
+            others = tuple(i for i in range(a.ndim) if i not in axes)
+            weights = np.expand_dims(np.transpose(weights, np.argsort(axes)), others)
+        total = np.sum(weights, axis=axis, keepdims=keepdims)
+        if np.any(total == 0):
+            raise ZeroDivisionError("average: the weights sum to zero")
+        out = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+    return (out, np.broadcast_to(total, np.shape(out))) if returned else out
+
+
+@composition(np.nansum)
+def nansum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return np.sum(np.where(np.isnan(a), 0, a), axis=axis, keepdims=keepdims)
+
+
+@composition(np.nanmean)
+def nanmean(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    a = floating(a)
+    found = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
+    return nansum(a, axis, keepdims=keepdims) / np.where(found == 0, np.nan, found).astype(a.dtype)
+
+
+@composition(np.cumulative_sum)
+def cumulative_sum(x: Any, /, *, axis: Any = None, include_initial: bool = False) -> Any:
+    return _cumulative(np.cumsum, 0, x, axis, include_initial)
+
+
+@composition(np.cumulative_prod)
+def cumulative_prod(x: Any, /, *, axis: Any = None, include_initial: bool = False) -> Any:
+    return _cumulative(np.cumprod, 1, x, axis, include_initial)
+
+
+def _cumulative(function: Any, start: float, x: Any, axis: Any, include_initial: bool) -> Any:
+    if axis is None and x.ndim > 1:
+        raise ValueError(f"{function.__name__}: axis= is needed for an array of shape {x.shape}")
+    axis = 0 if axis is None else axis
+    out = function(x, axis=axis)
+    if include_initial:
+        first = np.full_like(raw(out).take([0] if out.size else [], axis=axis), start)
+        out = np.concatenate([first, out], axis=axis)
+    return out
+
+
+# Norms
+
+
+def _power(x: Array, exponent: float) -> Array:
+    """x ** exponent for x >= 0, with slope 0 at 0, also where the true slope is infinite."""
+    with np.errstate(divide="ignore"):
+        at_zero = np.float64(0) ** exponent
+    return np.where(x == 0, float(at_zero), np.where(x == 0, 1, x) ** exponent)
+
+
+def _vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
+    options: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
+    if ord is None or ord == 2:
+        return np.sqrt(np.sum(x * x, **options))
+    if ord == np.inf:
+        return np.max(abs(x), **options)
+    if ord == -np.inf:
+        return np.min(abs(x), **options)
+    if ord == 0:
+        return np.sum((x != 0).astype(x.dtype), **options)
+    if ord == 1:
+        return np.sum(abs(x), **options)
+    if isinstance(ord, str):
+        raise ValueError(f"norm: ord={ord!r} is for matrices, not for vectors")
+    return _power(np.sum(_power(abs(x), ord), **options), 1 / ord)
+
+
+def _matrix_norm(x: Array, ord: Any, axis: tuple[int, int], keepdims: bool) -> Array:
+    row, column = (_index(i, x.ndim) for i in axis)
+    if row == column:
+        raise ValueError(f"norm: axis={axis} names one axis twice")
+    if ord is None or ord in ("fro", "f"):
+        return _vector_norm(x, None, (row, column), keepdims)
+    if ord in ("nuc", 2, -2):  # abs, because a singular value has a kink at 0: the slope there is 0
+        s = abs(np.linalg.svd(np.moveaxis(x, (row, column), (-2, -1)), compute_uv=False))
+        out = {"nuc": np.sum, 2: np.max, -2: np.min}[ord](s, axis=-1)
+        return np.expand_dims(out, (row, column)) if keepdims else out
+    if ord not in (1, -1, np.inf, -np.inf):
+        raise ValueError(f"norm: ord={ord!r} is not a matrix norm; NumPy has 1, -1, 2, -2, inf, -inf, 'fro', 'nuc'")
+    inner, outer = (row, column) if abs(ord) == 1 else (column, row)
+    sums = np.sum(abs(x), axis=inner, keepdims=True)
+    out = (np.max if ord > 0 else np.min)(sums, axis=outer, keepdims=True)
+    return out if keepdims else np.squeeze(out, (row, column))
+
+
+@composition(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    x = floating(x)
+    if axis is None and (ord is None or x.ndim == 1):
+        return _vector_norm(x, ord, None, keepdims)
+    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if len(axes) == 1:
+        return _vector_norm(x, ord, axes[0], keepdims)
+    if len(axes) == 2:
+        return _matrix_norm(x, ord, axes, keepdims)
+    raise ValueError(f"norm: expected one axis (vectors) or two (matrices), got {axes} of shape {x.shape}")
+
+
+@composition(np.linalg.vector_norm)
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+    return _vector_norm(floating(x), ord, axis, keepdims)
+
+
+@composition(np.linalg.matrix_norm)
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    return _matrix_norm(floating(x), ord, (-2, -1), keepdims)
+
+
+# Shape
+
+
+@composition(np.concatenate)
+def concatenate(arrays: Any, /, axis: Any = 0) -> Tensor:
+    if axis is None:
+        arrays, axis = [np.ravel(lift(x)) for x in arrays], 0
+    return apply(p.concatenate, tuple(arrays), {"axis": axis})
+
+
+@composition(np.stack)
+def stack(arrays: Any, axis: int = 0) -> Tensor:
+    return apply(p.stack, tuple(arrays), {"axis": axis})
+
+
+@composition(np.append)
+def append(arr: Any, values: Any, axis: Any = None) -> Any:
+    return np.concatenate([arr, values], axis=axis)
+
+
+@composition(np.atleast_1d)
+def atleast_1d(*arys: Any) -> Any:
+    return _at_least(arys, lambda x: np.reshape(x, (1,)) if x.ndim == 0 else x)
+
+
+@composition(np.atleast_2d)
+def atleast_2d(*arys: Any) -> Any:
+    return _at_least(arys, lambda x: np.reshape(x, (1, -1)) if x.ndim < 2 else x)
+
+
+@composition(np.atleast_3d)
+def atleast_3d(*arys: Any) -> Any:
+    return _at_least(
+        arys, lambda x: np.reshape(x, (1, -1, 1)) if x.ndim < 2 else x[..., None] if x.ndim == 2 else x
+    )
+
+
+def _at_least(arys: tuple[Any, ...], grow: Callable[[Array], Array]) -> Any:
+    grown = tuple(grow(lift(x)) for x in arys)
+    return grown if len(grown) != 1 else grown[0]
+
+
+@composition(np.vstack)
+def vstack(tup: Any) -> Any:
+    return np.concatenate([np.atleast_2d(x) for x in tup])
+
+
+@composition(np.hstack)
+def hstack(tup: Any) -> Any:
+    arrays = [np.atleast_1d(x) for x in tup]
+    return np.concatenate(arrays, axis=min(1, np.ndim(arrays[0]) - 1))
+
+
+@composition(np.dstack)
+def dstack(tup: Any) -> Any:
+    return np.concatenate([np.atleast_3d(x) for x in tup], axis=2)
+
+
+@composition(np.column_stack)
+def column_stack(tup: Any) -> Any:
+    columns = [np.reshape(lift(x), (-1, 1)) if np.ndim(x) < 2 else x for x in tup]
+    return np.concatenate(columns, axis=1)
+
+
+@composition(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    axis = _index(axis, ary.ndim)
+    n = ary.shape[axis]
+    if np.ndim(indices_or_sections) == 0:
+        k = int(indices_or_sections)
+        if k <= 0:
+            raise ValueError(f"array_split: the number of sections must be at least 1, got {k}")
+        cuts = [i * (n // k) + min(i, n % k) for i in range(k + 1)]
+    else:
+        cuts = [0, *(int(i) for i in indices_or_sections), n]
+    return [ary[(slice(None),) * axis + (slice(i, j),)] for i, j in zip(cuts, cuts[1:], strict=False)]
+
+
+@composition(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    if np.ndim(indices_or_sections) == 0 and ary.shape[axis] % indices_or_sections:
+        raise ValueError(
+            f"split: {ary.shape[axis]} entries do not make {indices_or_sections} equal sections; "
+            "array_split allows unequal ones"
+        )
+    return array_split(ary, indices_or_sections, axis)
+
+
+def _splitter(name: str, axis: int, least: int) -> Composition:
+    def along_axis(ary: Any, indices_or_sections: Any) -> list[Any]:
+        if ary.ndim < least:
+            raise ValueError(f"{name} needs {least} dimensions or more, got shape {ary.shape}")
+        return split(ary, indices_or_sections, min(axis, ary.ndim - 1))  # type: ignore[no-any-return]
+
+    return along_axis
+
+
+composition(np.vsplit)(_splitter("vsplit", 0, 2))
+composition(np.hsplit)(_splitter("hsplit", 1, 1))
+composition(np.dsplit)(_splitter("dsplit", 2, 3))
+
+
+@composition(np.unstack)
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+@composition(np.broadcast_arrays)
+def broadcast_arrays(*args: Any) -> tuple[Any, ...]:
+    shape = np.broadcast_shapes(*(np.shape(x) for x in args))
+    return tuple(np.broadcast_to(lift(x), shape) for x in args)
+
+
+@composition(np.meshgrid)
+def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    n = len(xi)
+    axes = [1 - i if indexing == "xy" and i < 2 <= n else i for i in range(n)]
+    grids = tuple(
+        np.reshape(lift(x), [-1 if a == i else 1 for a in range(n)]) for x, i in zip(xi, axes, strict=True)
+    )
+    return grids if sparse else np.broadcast_arrays(*grids)
+
+
+@composition(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    axis, start = _index(axis, a.ndim), start + a.ndim if start < 0 else start
+    if not 0 <= start <= a.ndim:
+        raise np.exceptions.AxisError(start, a.ndim)
+    return np.moveaxis(a, axis, start - (axis < start))
+
+
+@composition(np.fliplr)
+def fliplr(m: Any) -> Any:
+    return np.flip(m, 1)
+
+
+@composition(np.flipud)
+def flipud(m: Any) -> Any:
+    return np.flip(m, 0)
+
+
+@composition(np.trace)
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+
+
+@composition(np.pad)
+def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Any:
+    """Modes that copy entries; with tracked `constant_values`, only one number for all sides."""
+    modes = ("constant", "edge", "reflect", "symmetric", "wrap")
+    if mode not in modes:
+        raise TypeError(f"pad: mode={mode!r} is not differentiable here; these are: {', '.join(modes)}")
+    out = apply(p.PRIMITIVES[np.pad], (array,), {"pad_width": pad_width, "mode": mode})
+    if np.ndim(constant_values) == 0 and not isinstance(constant_values, Tensor) and constant_values == 0:
+        return out
+    if mode != "constant":
+        raise ValueError(f"pad: constant_values= goes with mode='constant', not {mode!r}")
+    fill = constant_values
+    if np.ndim(fill):
+        if isinstance(fill, Tensor) and fill.requires_grad:
+            raise TypeError("pad: tracked constant_values must be one number; use concatenate for several")
+        fill = np.pad(np.zeros_like(raw(array)), pad_width, constant_values=raw(fill))
+    inside = np.pad(np.ones(np.shape(array), bool), pad_width)
+    return np.where(inside, out, p.strong(fill, out) if not isinstance(fill, Tensor) else fill.astype(out.dtype))
+
+
+# Differences, integrals, interpolation
+
+
+@composition(np.diff)
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative, got {n}")
+    a = lift(a)
+    axis = _index(axis, a.ndim)
+
+    def edge(value: Any) -> Array:
+        value = lift(p.strong(value, a))
+        shape = tuple(1 if i == axis else m for i, m in enumerate(a.shape))
+        return np.broadcast_to(value, shape) if value.ndim == 0 else value
+
+    if n and (prepend is not None or append is not None):
+        before, after = ([] if e is None else [edge(e)] for e in (prepend, append))
+        a = np.concatenate([*before, a, *after], axis=axis)
+    later, earlier = ((slice(None),) * axis + (s,) for s in (slice(1, None), slice(None, -1)))
+    for _ in range(n):
+        a = a[later] - a[earlier]
+    return a
+
+
+@composition(np.ediff1d)
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    ary = np.ravel(lift(ary))
+    before, after = ([] if e is None else [np.ravel(lift(p.strong(e, ary)))] for e in (to_begin, to_end))
+    return np.concatenate([*before, np.diff(ary), *after])
+
+
+@composition(np.trapezoid)
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = np.moveaxis(lift(y), axis, -1)
+    if x is not None:
+        x = lift(x)
+        dx = np.diff(x if x.ndim == 1 else np.moveaxis(x, axis, -1))
+    return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2, axis=-1)
+
+
+@composition(np.gradient)
+def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Slopes between neighbours, averaged inside and extrapolated at the ends."""
+    f = floating(f)
+    axes = [_index(i, f.ndim) for i in p.axes_of(f, axis)]
+    if len(varargs) not in (0, 1, len(axes)) or (len(varargs) == 1 < len(axes) and np.ndim(varargs[0])):
+        raise TypeError(f"gradient: got {len(varargs)} spacings for {len(axes)} axes")
+    if edge_order not in (1, 2):
+        raise ValueError(f"gradient: edge_order must be 1 or 2, got {edge_order}")
+    spacings = varargs if len(varargs) == len(axes) else (varargs or (1,)) * len(axes)
+    out = tuple(np.moveaxis(_slopes(np.moveaxis(f, i, -1), h, edge_order), -1, i) for i, h in zip(axes, spacings, strict=True))
+    return out[0] if len(out) == 1 else out
+
+
+def _slopes(f: Array, h: Any, edge_order: int) -> Array:
+    if f.shape[-1] < edge_order + 1:
+        raise ValueError(f"gradient: edge_order={edge_order} needs at least {edge_order + 1} entries, got {f.shape[-1]}")
+    if np.ndim(h) > 1 or (np.ndim(h) == 1 and np.shape(h) != f.shape[-1:]):
+        raise ValueError(f"gradient: coordinates of shape {np.shape(h)} for {f.shape[-1]} entries")
+    h = np.diff(lift(h)) if np.ndim(h) else np.broadcast_to(lift(p.strong(h, f)), (f.shape[-1] - 1,))
+    s = np.diff(f) / h
+    left, right = h[:-1], h[1:]
+    inside = (right * s[..., :-1] + left * s[..., 1:]) / (left + right)
+    first, last = s[..., :1], s[..., -1:]
+    if edge_order == 2:  # the slope at its end of a parabola through three points
+        bend = np.diff(s) / (left + right)
+        first, last = first - bend[..., :1] * h[:1], last + bend[..., -1:] * h[-1:]
+    return np.concatenate([first, inside, last], axis=-1)
+
+
+@composition(np.interp)
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """At a knot, the slope to its right (at the last one, to its left); outside, 0."""
+    x, xp, fp = x if np.isscalar(x) else lift(x), floating(xp), floating(fp)
+    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
+        raise ValueError(f"interp: xp and fp must be equally long and not empty, got {xp.shape} and {fp.shape}")
+    if period is not None:
+        x, xp, left, right = x % period, xp % period, None, None
+        order = np.argsort(raw(xp))
+        xp, fp = xp[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+    inside = np.clip(x, xp[0], xp[-1])
+    i = np.clip(np.searchsorted(raw(xp), raw(inside), "right") - 1, 0, max(xp.size - 2, 0))
+    j = np.minimum(i + 1, xp.size - 1)
+    width = xp[j] - xp[i]
+    out = fp[i] + (inside - xp[i]) * ((fp[j] - fp[i]) / np.where(width == 0, 1, width))
+    out = out if left is None else np.where(x < xp[0], left, out)
+    return out if right is None else np.where(x > xp[-1], right, out)
+
+
+# Products
+
+
+def _contracted(x: Array, y: Array, axes: Any) -> tuple[list[int], list[int]]:
+    """The axes of x and of y that tensordot sums over, from 0 up."""
+    m, n = getattr(x, "ndim", 0), getattr(y, "ndim", 0)
+    if isinstance(axes, (int, np.integer)):
+        return list(range(m - int(axes), m)), list(range(int(axes)))
+    a, b = ([int(i) for i in np.ravel(np.asarray(pair))] for pair in axes)
+    return [i % m for i in a], [i % n for i in b]
+
+
+def _tensordot_back(g: Array, x: Array, y: Array, a: list[int], b: list[int], first: bool) -> Array:
+    """The cotangent of x, whose axes `a` met the axes `b` of y; x is the `first` argument or the second."""
+    free_x, free_y = ([i for i in range(getattr(t, "ndim", 0)) if i not in c] for t, c in ((x, a), (y, b)))
+    places = [a[i] for i in np.argsort(b)]  # the contracted axes come out in y's order
+    if first:
+        piece = np.tensordot(g, y, axes=(list(range(len(free_x), g.ndim)), free_y))
+        return np.transpose(piece, np.argsort(free_x + places))
+    piece = np.tensordot(y, g, axes=(free_y, list(range(len(free_y)))))
+    return np.transpose(piece, np.argsort(places + free_x))
+
+
+def _tensordot_x(g: Array, out: Array, x: Array, y: Array, axes: Any = 2) -> Array:
+    a, b = _contracted(x, y, axes)
+    return _tensordot_back(g, x, y, a, b, True)
+
+
+def _tensordot_y(g: Array, out: Array, x: Array, y: Array, axes: Any = 2) -> Array:
+    a, b = _contracted(x, y, axes)
+    return _tensordot_back(g, y, x, b, a, False)
+
+
+tensordot = p.primitive(np.tensordot, _tensordot_x, _tensordot_y, saves="y x")
+
+
+@composition(np.dot)
+def dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return apply(p.multiply, (a, b))
+    if np.ndim(a) == 1 or np.ndim(b) <= 2:
+        return apply(p.matmul, (a, b))
+    return apply(tensordot, (a, b), {"axes": (-1, -2)})
+
+
+@composition(np.inner)
+def inner(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return apply(p.multiply, (a, b))
+    return apply(tensordot, (a, b), {"axes": (-1, -1)})
+
+
+@composition(np.vdot)
+def vdot(a: Any, b: Any) -> Any:
+    return apply(p.matmul, (np.ravel(lift(a)), np.ravel(lift(b))))
+
+
+@composition(np.outer)
+def outer(a: Any, b: Any) -> Any:
+    return np.reshape(lift(a), (-1, 1)) * np.reshape(lift(b), (1, -1))
+
+
+@composition(np.kron)
+def kron(a: Any, b: Any) -> Any:
+    a, b = lift(a), lift(b)
+    n = max(a.ndim, b.ndim)
+    m, k = ((1,) * (n - x.ndim) + x.shape for x in (a, b))
+    blocks = np.reshape(a, [s for i in m for s in (i, 1)]) * np.reshape(b, [s for i in k for s in (1, i)])
+    return np.reshape(blocks, [i * j for i, j in zip(m, k, strict=True)])
+
+
+@composition(np.cross)
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    a, b = np.moveaxis(lift(a), axisa, -1), np.moveaxis(lift(b), axisb, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError(f"cross: expected vectors of 3 entries, got {a.shape[-1]} and {b.shape[-1]}")
+    out = np.roll(a, -1, -1) * np.roll(b, 1, -1) - np.roll(a, 1, -1) * np.roll(b, -1, -1)
+    return np.moveaxis(out, -1, axisc)
+
+
+# The letters of einsum are made explicit once. Then the gradient of an operand is itself an einsum: of
+# the cotangent with the other operands, its own letters as output.
+def _explicit(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
+    """Both calling forms as `ij,jk->ik` with one letter per axis, and the arrays."""
+    if isinstance(operands[0], str):
+        formula, arrays = operands[0].replace(" ", ""), list(operands[1:])
+    else:
+        alphabet = string.ascii_uppercase + string.ascii_lowercase  # NumPy's numbering of letters
+        n = len(operands) // 2 * 2
+        lists = [*operands[1:n:2], *operands[n:]]
+        terms = ["".join("..." if i is Ellipsis else alphabet[i] for i in s) for s in lists]
+        arrays = list(operands[0:n:2])
+        formula = ",".join(terms[: n // 2]) + "".join("->" + t for t in terms[n // 2 :])
+    inputs, arrow, output = formula.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(arrays):
+        raise ValueError(f"einsum: {formula!r} names {len(terms)} operands, got {len(arrays)}")
+    if not arrow:
+        letters = inputs.replace("...", "").replace(",", "")
+        output = "..." * ("..." in inputs) + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
+    extra = [np.ndim(x) - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, arrays, strict=True)]
+    n = max(extra)
+    if n > 0 and "..." not in output:
+        raise ValueError(f"einsum: the output of {formula!r} needs '...' for {n} broadcast dimensions")
+    spare = "".join(c for c in string.ascii_letters if c not in formula)[:n]
+    terms = [t.replace("...", spare[n - k :]) for t, k in zip(terms, extra, strict=True)]
+    return ",".join(terms) + "->" + output.replace("...", spare), arrays
+
+
+def _einsum(
+    needs: tuple[bool, ...], g: Array, out: Array, *xs: Array, subscripts: str, optimize: Any
+) -> list[Any]:
+    inputs, output = subscripts.split("->")
+    terms = inputs.split(",")
+    optimize = optimize if isinstance(optimize, (bool, str)) else True  # a path is for the forward only
+    pieces: list[Any] = [None] * len(xs)
+    for k, term in enumerate(terms):
+        if not needs[k]:
+            continue
+        names, arrays = [output, *terms[:k], *terms[k + 1 :]], [g, *xs[:k], *xs[k + 1 :]]
+        target = ""
+        for i, c in enumerate(term):  # a repeated letter read the diagonal: put the cotangent back on it
+            if c in term[:i]:
+                fresh = next(s for s in string.ascii_letters if s not in subscripts + target)
+                names.append(c + fresh)
+                arrays.append(np.diag(np.ones_like(g, shape=xs[k].shape[i])))
+                c = fresh
+            target += c
+        known = {c for name in names for c in name}
+        lost = tuple(i for i, c in enumerate(target) if c not in known)  # summed in this operand only
+        kept = "".join(c for c in target if c in known)
+        piece = np.einsum(",".join(names) + "->" + kept, *arrays, optimize=optimize)
+        piece = np.expand_dims(piece, lost) if lost else piece
+        shape = np.broadcast_shapes(piece.shape, xs[k].shape)
+        pieces[k] = np.broadcast_to(piece, shape) if piece.shape != shape else piece
+    return pieces
+
+
+einsum_node = p.primitive(
+    np.einsum,
+    joint=_einsum,
+    forward=lambda *xs, subscripts, optimize: np.einsum(subscripts, *xs, optimize=optimize),
+)
+
+
+@composition(np.einsum)
+def einsum(*operands: Any, optimize: Any = False) -> Tensor:
+    subscripts, arrays = _explicit(operands)
+    return apply(einsum_node, arrays, {"subscripts": subscripts, "optimize": optimize})
+
+
+def _same_as(function: Any, formula: str) -> None:
+    composition(function)(lambda x1, x2, /: np.einsum(formula, x1, x2))
+
+
+_same_as(np.vecdot, "...i,...i->...")
+for _name, _formula in (("matvec", "...ij,...j->...i"), ("vecmat", "...i,...ij->...j")):
+    if hasattr(np, _name):  # since NumPy 2.2
+        _same_as(getattr(np, _name), _formula)
+
+
+@composition(np.matrix_transpose, np.linalg.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Any:
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose needs 2 dimensions or more, got shape {x.shape}")
+    return np.swapaxes(x, -1, -2)
+
+
+@composition(np.linalg.vecdot)
+def linalg_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return np.sum(lift(x1) * x2, axis=axis)
+
+
+@composition(np.linalg.cross)
+def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return cross(x1, x2, axis=axis)
+
+
+@composition(np.linalg.diagonal)
+def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
+    return np.diagonal(x, offset, -2, -1)
+
+
+@composition(np.linalg.trace)
+def linalg_trace(x: Any, /, *, offset: int = 0) -> Any:
+    return trace(x, offset, -2, -1)
+
+
+@composition(np.linalg.outer)
+def linalg_outer(x1: Any, x2: Any, /) -> Any:
+    return outer(x1, x2)
+
+
+@composition(np.linalg.matmul)
+def linalg_matmul(x1: Any, x2: Any, /) -> Any:
+    return np.matmul(x1, x2)
+
+
+@composition(np.linalg.tensordot)
+def linalg_tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
+    return np.tensordot(x1, x2, axes=axes)
