@@ -1,6 +1,8 @@
 """tinygrad_lite: automatic differentiation on NumPy, small enough to read in one sitting."""
 
-from . import pickling as _pickling  # copies and pickles graphs
+from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
+from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
+from . import pickling as _pickling  # noqa: F401 (copies and pickles graphs)
 from .backward import GraphFreedError as GraphFreedError
 from .check import NonFiniteError as NonFiniteError
 from .check import detect_anomaly as detect_anomaly

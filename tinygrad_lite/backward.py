@@ -137,7 +137,7 @@ def gradients(
                 grads[parent] = piece
                 if parent.primitive is None and _is_fresh(piece, g, out, args):
                     owned.add(parent)
-            elif kind is np.ndarray and parent in owned and not create_graph:
+            elif total.__class__ is np.ndarray and parent in owned:
                 total += piece
             else:
                 grads[parent] = total + piece

@@ -1,19 +1,20 @@
 """Linear algebra: factorisations, inverses, determinants and their gradients, batched as in NumPy.
 
-The one trick: a function with several results is one primitive whose output packs them, side by side,
-into one flat array per matrix; slicing and reshaping unpack it, and are ordinary recorded nodes.
+The one trick: a function with several results is one primitive whose output packs them, side by
+side, into one flat array per matrix; slicing and reshaping, ordinary recorded nodes, unpack it.
 
-Sources: M. Giles, *Collected matrix derivative results* (2008): inv, det, solve, eigh, svd. I. Murray,
-*Differentiation of the Cholesky decomposition* (2016). J. Townsend, *Differentiating the singular value
-decomposition* (2016). S. Walter and L. Lehmann, *Algorithmic differentiation of linear algebra functions*
-(2010): qr. G. Golub and V. Pereyra (1973): pinv. G. W. Stewart, *On the adjugate matrix* (1998): det.
+Sources: M. Giles, *Collected matrix derivative results* (2008): inv, det, solve, eigh, svd.
+I. Murray, *Differentiation of the Cholesky decomposition* (2016). J. Townsend, *Differentiating the
+singular value decomposition* (2016). S. Walter and L. Lehmann, *Algorithmic differentiation of
+linear algebra functions* (2010): qr. G. Golub and V. Pereyra (1973): pinv. G. W. Stewart, *On the
+adjugate matrix* (1998): det.
 
-Conventions. A gradient with respect to a symmetric argument (cholesky, eigh) is symmetric, whichever
-triangle NumPy reads. An eigenvector or singular vector is defined up to its sign, and at equal values up to
-a rotation: only a loss that does not depend on that choice has a meaningful gradient. Where two values are
-equal up to rounding, the term that their difference divides is 0: exact for such a loss at first order, but
-a second derivative there lacks the part in which the two values mix. The same holds for directions that
-belong to a singular value of 0.
+Conventions. The gradient of a symmetric argument (cholesky, eigh) is symmetric, whichever triangle
+NumPy reads. An eigenvector or singular vector is defined up to its sign, and at equal values up to
+a rotation: only a loss that does not depend on that choice has a meaningful gradient. Where two
+values are equal up to rounding, the term that their difference divides is 0: exact for such a loss
+at first order, but a second derivative there lacks the part in which the two values mix. The same
+holds for directions that belong to a singular value of 0.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from . import primitives as p
 from .numpy_functions import composition
 from .primitives import primitive
 from .tensor import Tensor, apply, constant, raw
 
 Array = Any
+EighResult: Any
+QRResult: Any
+SVDResult: Any
+SlogdetResult: Any
 EighResult, QRResult, SVDResult, SlogdetResult = (
     type(f(np.eye(1))) for f in (np.linalg.eigh, np.linalg.qr, np.linalg.svd, np.linalg.slogdet)
 )
@@ -41,7 +45,7 @@ def T(x: Array) -> Array:
 
 
 def pack(*parts: Array) -> Array:
-    """Results of several shapes as one array: per matrix, all entries in a row. A matrix comes first."""
+    """Several results as one array: per matrix, all entries in a row. A matrix comes first."""
     batch = parts[0].shape[:-2]
     rows = [part.reshape((*batch, math.prod(part.shape[len(batch) :]))) for part in parts]
     return np.concatenate(rows, axis=-1)
@@ -59,7 +63,9 @@ def unpack(flat: Array, *shapes: tuple[int, ...]) -> list[Array]:
 def inverse(x: Array, scale: Array) -> Array:
     """1 / x; 0 where x is 0 up to the rounding of `scale`'s largest entry (per matrix)."""
     scale = abs(raw(scale))
-    top = np.max(scale, axis=-1, initial=0).reshape(scale.shape[:-1] + (1,) * (x.ndim - scale.ndim + 1))
+    top = np.max(scale, axis=-1, initial=0).reshape(
+        scale.shape[:-1] + (1,) * (x.ndim - scale.ndim + 1)
+    )
     zero = abs(raw(x)) <= top * (scale.shape[-1] * np.finfo(scale.dtype).eps)
     return np.where(zero, 0, 1 / np.where(zero, 1, x))
 
@@ -77,18 +83,40 @@ def _solve_a(g: Array, out: Array, a: Array, b: Array) -> Array:
 
 
 def _minors(x: Array) -> Array:
-    """The cofactors of a matrix, each from its own minor: right also where the matrix is singular."""
+    """The cofactors of a matrix, each from its own minor: right where it is singular too."""
     n = x.shape[-1]
-    rest = np.array([[j for j in range(n) if j != i] for i in range(n)], int).reshape(n, max(n - 1, 0))
+    rest = np.array([[j for j in range(n) if j != i] for i in range(n)], int).reshape(
+        n, max(n - 1, 0)
+    )
     sign = (-1) ** np.add.outer(np.arange(n), np.arange(n))
-    return np.linalg.det(x[..., rest[:, None, :, None], rest[None, :, None, :]]) * sign.astype(x.dtype)
+    return np.linalg.det(x[..., rest[:, None, :, None], rest[None, :, None, :]]) * sign.astype(
+        x.dtype
+    )
+
+
+def _cofactors(x: Array) -> Array:
+    """The cofactors of a plain matrix of any rank, by its singular values."""
+    u, s, vt = np.linalg.svd(x)
+    others = np.prod(np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]), axis=-1)
+    return (u * (others * (np.linalg.det(u) * np.linalg.det(vt))[..., None])[..., None, :]) @ vt
 
 
 def _det(g: Array, out: Array, x: Array) -> Array:
-    """The cofactors: det(x) / x', which loses nothing at first order (Stewart 1998) but is no formula for
-    a singular matrix, and cancels at second order near one; there, minors, at a cost of n^5."""
-    regular = not x.size or np.all(np.linalg.cond(raw(x), 1) < np.finfo(x.dtype).eps ** -0.5)
-    cofactors = out[..., None, None] * T(np.linalg.inv(x)) if regular else _minors(x)
+    """The cofactors. det(x) / x' gives them accurately (Stewart 1998), but not for a singular
+    matrix, and it cancels in the second derivative near one. There, up to n = 16, minors, at a
+    cost of n^5; beyond, for singular matrices, their SVD, without a second derivative."""
+    n = x.shape[-1]
+    condition = np.linalg.cond(raw(x), 1) if x.size else np.zeros(1)
+    if np.all(condition < (np.finfo(x.dtype).eps ** -0.5 if n <= 16 else np.inf)):
+        cofactors = out[..., None, None] * T(np.linalg.inv(x))
+    elif n <= 16:
+        cofactors = _minors(x)
+    elif isinstance(x, Tensor):
+        raise np.linalg.LinAlgError(
+            f"det: no second derivative at a singular matrix larger than 16 by 16, got {x.shape}"
+        )
+    else:
+        cofactors = _cofactors(x)
     return g[..., None, None] * cofactors
 
 
@@ -107,7 +135,10 @@ inv = primitive(np.linalg.inv, lambda g, out, x: -T(out) @ g @ T(out), saves="o"
 solve = primitive(np.linalg.solve, _solve_a, _solve_b, saves="ao a")
 det = primitive(np.linalg.det, _det, saves="ox")
 logabsdet = primitive(
-    _logabsdet, lambda g, out, x: g[..., None, None] * T(np.linalg.inv(x)), saves="x", name="logabsdet"
+    _logabsdet,
+    lambda g, out, x: g[..., None, None] * T(np.linalg.inv(x)),
+    saves="x",
+    name="logabsdet",
 )
 pinv_node = primitive(np.linalg.pinv, _pinv, saves="ox")
 
@@ -128,7 +159,7 @@ def pinv(a: Any, rcond: Any = None, *, rtol: Any = ...) -> Tensor:
 
 
 def _cholesky(g: Array, out: Array, a: Array) -> Array:
-    """L'^-1 P L^-1 with P the lower triangle of L' g, its diagonal halved (Murray 2016); symmetric."""
+    """L'^-1 P L^-1 with P the lower triangle of L' g, its diagonal halved (Murray 2016)."""
     product = T(out) @ g
     triangle = (np.tril(product, k=0) + np.tril(product, k=-1)) / 2
     half = T(np.linalg.solve(T(out), T(np.linalg.solve(T(out), triangle))))
@@ -182,7 +213,7 @@ def _qr_shapes(a: Array) -> tuple[tuple[int, ...], ...]:
 
 
 def _qr_back(g: Array, out: Array, a: Array) -> Array:
-    """The leading square of a wide matrix determines q; the other columns are q times theirs of r."""
+    """The leading square of a wide matrix determines q; the other columns are q times r's."""
     (q, r), (gq, gr) = unpack(out, *_qr_shapes(a)), unpack(g, *_qr_shapes(a))
     m, n = a.shape[-2:]
     if wide := m < n:
@@ -225,7 +256,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     if compute_uv and full_matrices and a.shape[-1] != a.shape[-2]:
         raise TypeError(
-            f"svd: the extra vectors of shape {a.shape} matrices have no gradient: pass full_matrices=False"
+            f"svd: the extra vectors of {a.shape} have no gradient: pass full_matrices=False"
         )
     u, vt, s = unpack(apply(svd_node, (a,)), *_svd_shapes(a))
     return SVDResult(u, s, vt) if compute_uv else s
@@ -262,7 +293,9 @@ def multi_dot(arrays: Any) -> Any:
         if i == j:
             return 0, i
         work = sizes[i] * sizes[j + 1]
-        return min((best(i, k)[0] + best(k + 1, j)[0] + work * sizes[k + 1], k) for k in range(i, j))
+        return min(
+            (best(i, k)[0] + best(k + 1, j)[0] + work * sizes[k + 1], k) for k in range(i, j)
+        )
 
     def product(i: int, j: int) -> Any:
         k = best(i, j)[1]

@@ -1,11 +1,12 @@
 """NumPy functions on Tensors that are made of other functions.
 
-The one trick: a composition is ordinary NumPy code. It is written with NumPy functions that work on
-Tensors already, so it records their nodes, and needs no gradient rule of its own. `@composition(np.f)`
-makes `np.f(tensor)` call it. A function takes NumPy's parameters, less those that cannot be supported
-(such as `out=`): naming one of these is then an error, and never ignored.
+The one trick: a composition is ordinary NumPy code. It is written with NumPy functions that work
+on Tensors already, so it records their nodes, and needs no gradient rule of its own.
+`@composition(np.f)` makes `np.f(tensor)` call it. It takes NumPy's parameters, less those that
+cannot be supported (such as `out=`): naming one of these is then an error, and never ignored.
+One-liners are in the table at the end.
 
-The products that would be slow or bulky as compositions (`einsum`, `tensordot`) are primitives here.
+The products that would be slow as compositions (`einsum`, `tensordot`) are primitives here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import operator
 import string
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,18 @@ def composition(*functions: Any) -> Callable[[Composition], Composition]:
 
 
 def lift(x: Any) -> Array:
-    """A list or a scalar as an array; a Tensor or an array as it is."""
-    return x if isinstance(x, Tensor) else operand(as_array(x) if np.isscalar(x) else x)
+    """A list, a scalar or an array as a constant Tensor; a Tensor as it is."""
+    if isinstance(x, Tensor):
+        return x
+    x = operand(as_array(x) if np.isscalar(x) else x)
+    return constant(x if x.ndim else x[()])
+
+
+def lifted(xs: Any) -> list[Array]:
+    """As `lift`, with Python scalars as the others' dtype: they never widen float32."""
+    xs = [x if type(x) in (bool, int, float) else lift(x) for x in xs]
+    dtype = np.result_type(*(getattr(x, "dtype", x) for x in xs))
+    return [x if isinstance(x, Tensor) else constant(dtype.type(x)) for x in xs]
 
 
 def floating(x: Any) -> Array:
@@ -60,7 +72,9 @@ def _index(axis: Any, ndim: int) -> int:
 
 
 @composition(np.clip)
-def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+def clip(
+    a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
+) -> Tensor:
     if (a_min is not None and min is not None) or (a_max is not None and max is not None):
         raise ValueError("clip: give a_min or min, a_max or max, not both")
     return apply(p.clip, (a, min if a_min is None else a_min, max if a_max is None else a_max))
@@ -70,6 +84,8 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 def where(condition: Any, *xy: Any) -> Any:
     if not xy:
         return np.nonzero(condition)
+    if len(xy) != 2:
+        raise ValueError("where: give both x and y, or neither")
     x, y = xy
     return apply(p.where, (condition, x, y))
 
@@ -89,20 +105,14 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 @composition(np.choose)
 def choose(a: Any, choices: Any, mode: str = "raise") -> Any:
     a, n = np.asarray(raw(a)), len(choices)
+    if a.dtype.kind not in "biu":
+        raise TypeError(f"choose: the index array must hold integers, got {a.dtype}")
     if mode == "raise" and not np.all((a >= 0) & (a < n)):
-        raise ValueError(f"choose: an index is not in 0 to {n - 1}; mode='wrap' or 'clip' allows it")
+        raise ValueError(
+            f"choose: an index is not in 0 to {n - 1}; mode='wrap' or 'clip' allows it"
+        )
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1)
-    return np.select([a == i for i in range(n)], choices)
-
-
-@composition(np.compress)
-def compress(condition: Any, a: Any, axis: Any = None) -> Tensor:
-    return np.take(lift(a), np.flatnonzero(raw(condition)), axis=axis)
-
-
-@composition(np.extract)
-def extract(condition: Any, arr: Any) -> Tensor:
-    return np.ravel(lift(arr))[np.flatnonzero(raw(condition))]  # type: ignore[no-any-return]
+    return np.select([a == i for i in range(n)], lifted(choices))
 
 
 @composition(np.full_like)
@@ -112,42 +122,13 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) 
         return constant(out[()] if out.ndim == 0 else out) if out.dtype.kind == "f" else out
     dtype = np.dtype(a.dtype if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"full_like: {dtype} entries cannot carry the fill value's gradient: pass dtype=float")
+        raise TypeError(
+            f"full_like: {dtype} entries cannot carry the fill value's gradient: pass dtype=float"
+        )
     return np.broadcast_to(fill_value.astype(dtype), np.shape(a) if shape is None else shape)
 
 
-# Order
-
-
-@composition(np.sort)
-def sort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Tensor:
-    a, axis = (np.ravel(a), -1) if axis is None else (a, axis)
-    order = np.argsort(raw(a), axis=axis, kind=kind, stable=stable)
-    return np.take_along_axis(a, indices=order, axis=axis)
-
-
-@composition(np.partition)
-def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = "introselect") -> Tensor:
-    a, axis = (np.ravel(a), -1) if axis is None else (a, axis)
-    return np.take_along_axis(a, indices=np.argpartition(raw(a), kth, axis=axis, kind=kind), axis=axis)
-
-
 # Statistics
-
-
-@composition(np.amax)
-def amax(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return np.max(a, axis=axis, keepdims=keepdims)
-
-
-@composition(np.amin)
-def amin(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return np.min(a, axis=axis, keepdims=keepdims)
-
-
-@composition(np.ptp)
-def ptp(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
 
 
 @composition(np.median)
@@ -177,7 +158,7 @@ def average(
         if weights.shape != a.shape:
             if axis is None or weights.shape != tuple(a.shape[i] for i in axes):
                 raise ValueError(
-                    f"average: weights of shape {weights.shape} fit neither a's shape {a.shape} nor its axes {axis}"
+                    f"average: weights {weights.shape} fit neither a {a.shape} nor its axes {axis}"
                 )
             others = tuple(i for i in range(a.ndim) if i not in axes)
             weights = np.expand_dims(np.transpose(weights, np.argsort(axes)), others)
@@ -188,26 +169,13 @@ def average(
     return (out, np.broadcast_to(total, np.shape(out))) if returned else out
 
 
-@composition(np.nansum)
-def nansum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return np.sum(np.where(np.isnan(a), 0, a), axis=axis, keepdims=keepdims)
-
-
 @composition(np.nanmean)
 def nanmean(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     a = floating(a)
     found = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
-    return nansum(a, axis, keepdims=keepdims) / np.where(found == 0, np.nan, found).astype(a.dtype)
-
-
-@composition(np.cumulative_sum)
-def cumulative_sum(x: Any, /, *, axis: Any = None, include_initial: bool = False) -> Any:
-    return _cumulative(np.cumsum, 0, x, axis, include_initial)
-
-
-@composition(np.cumulative_prod)
-def cumulative_prod(x: Any, /, *, axis: Any = None, include_initial: bool = False) -> Any:
-    return _cumulative(np.cumprod, 1, x, axis, include_initial)
+    return np.nansum(a, axis, keepdims=keepdims) / np.where(found == 0, np.nan, found).astype(
+        a.dtype
+    )
 
 
 def _cumulative(function: Any, start: float, x: Any, axis: Any, include_initial: bool) -> Any:
@@ -240,7 +208,7 @@ def _vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
     if ord == -np.inf:
         return np.min(abs(x), **options)
     if ord == 0:
-        return np.sum((x != 0).astype(x.dtype), **options)
+        return constant(np.sum((x != 0).astype(x.dtype), **options))
     if ord == 1:
         return np.sum(abs(x), **options)
     if isinstance(ord, str):
@@ -256,10 +224,13 @@ def _matrix_norm(x: Array, ord: Any, axis: tuple[int, int], keepdims: bool) -> A
         return _vector_norm(x, None, (row, column), keepdims)
     if ord in ("nuc", 2, -2):  # abs, because a singular value has a kink at 0: the slope there is 0
         s = abs(np.linalg.svd(np.moveaxis(x, (row, column), (-2, -1)), compute_uv=False))
-        out = {"nuc": np.sum, 2: np.max, -2: np.min}[ord](s, axis=-1)
+        reductions: dict[Any, Any] = {"nuc": np.sum, 2: np.max, -2: np.min}
+        out = reductions[ord](s, axis=-1)
         return np.expand_dims(out, (row, column)) if keepdims else out
     if ord not in (1, -1, np.inf, -np.inf):
-        raise ValueError(f"norm: ord={ord!r} is not a matrix norm; NumPy has 1, -1, 2, -2, inf, -inf, 'fro', 'nuc'")
+        raise ValueError(
+            f"norm: ord={ord!r} is no matrix norm: those are ±1, ±2, ±inf, 'fro' and 'nuc'"
+        )
     inner, outer = (row, column) if abs(ord) == 1 else (column, row)
     sums = np.sum(abs(x), axis=inner, keepdims=True)
     out = (np.max if ord > 0 else np.min)(sums, axis=outer, keepdims=True)
@@ -276,17 +247,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return _vector_norm(x, ord, axes[0], keepdims)
     if len(axes) == 2:
         return _matrix_norm(x, ord, axes, keepdims)
-    raise ValueError(f"norm: expected one axis (vectors) or two (matrices), got {axes} of shape {x.shape}")
-
-
-@composition(np.linalg.vector_norm)
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    return _vector_norm(floating(x), ord, axis, keepdims)
-
-
-@composition(np.linalg.matrix_norm)
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    return _matrix_norm(floating(x), ord, (-2, -1), keepdims)
+    raise ValueError(
+        f"norm: expected one axis (vectors) or two (matrices), got {axes} of shape {x.shape}"
+    )
 
 
 # Shape
@@ -295,66 +258,17 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
 @composition(np.concatenate)
 def concatenate(arrays: Any, /, axis: Any = 0) -> Tensor:
     if axis is None:
-        arrays, axis = [np.ravel(lift(x)) for x in arrays], 0
+        arrays, axis = [np.ravel(x) for x in lifted(arrays)], 0
     return apply(p.concatenate, tuple(arrays), {"axis": axis})
 
 
 @composition(np.stack)
 def stack(arrays: Any, axis: int = 0) -> Tensor:
-    return apply(p.stack, tuple(arrays), {"axis": axis})
-
-
-@composition(np.append)
-def append(arr: Any, values: Any, axis: Any = None) -> Any:
-    return np.concatenate([arr, values], axis=axis)
-
-
-@composition(np.atleast_1d)
-def atleast_1d(*arys: Any) -> Any:
-    return _at_least(arys, lambda x: np.reshape(x, (1,)) if x.ndim == 0 else x)
-
-
-@composition(np.atleast_2d)
-def atleast_2d(*arys: Any) -> Any:
-    return _at_least(arys, lambda x: np.reshape(x, (1, -1)) if x.ndim < 2 else x)
-
-
-@composition(np.atleast_3d)
-def atleast_3d(*arys: Any) -> Any:
-    return _at_least(
-        arys, lambda x: np.reshape(x, (1, -1, 1)) if x.ndim < 2 else x[..., None] if x.ndim == 2 else x
-    )
-
-
-def _at_least(arys: tuple[Any, ...], grow: Callable[[Array], Array]) -> Any:
-    grown = tuple(grow(lift(x)) for x in arys)
-    return grown if len(grown) != 1 else grown[0]
-
-
-@composition(np.vstack)
-def vstack(tup: Any) -> Any:
-    return np.concatenate([np.atleast_2d(x) for x in tup])
-
-
-@composition(np.hstack)
-def hstack(tup: Any) -> Any:
-    arrays = [np.atleast_1d(x) for x in tup]
-    return np.concatenate(arrays, axis=min(1, np.ndim(arrays[0]) - 1))
-
-
-@composition(np.dstack)
-def dstack(tup: Any) -> Any:
-    return np.concatenate([np.atleast_3d(x) for x in tup], axis=2)
-
-
-@composition(np.column_stack)
-def column_stack(tup: Any) -> Any:
-    columns = [np.reshape(lift(x), (-1, 1)) if np.ndim(x) < 2 else x for x in tup]
-    return np.concatenate(columns, axis=1)
+    return apply(p.stack, lifted(arrays), {"axis": axis})
 
 
 @composition(np.array_split)
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     axis = _index(axis, ary.ndim)
     n = ary.shape[axis]
     if np.ndim(indices_or_sections) == 0:
@@ -364,11 +278,11 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         cuts = [i * (n // k) + min(i, n % k) for i in range(k + 1)]
     else:
         cuts = [0, *(int(i) for i in indices_or_sections), n]
-    return [ary[(slice(None),) * axis + (slice(i, j),)] for i, j in zip(cuts, cuts[1:], strict=False)]
+    return [ary[(slice(None),) * axis + (slice(i, j),)] for i, j in pairwise(cuts)]
 
 
 @composition(np.split)
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     if np.ndim(indices_or_sections) == 0 and ary.shape[axis] % indices_or_sections:
         raise ValueError(
             f"split: {ary.shape[axis]} entries do not make {indices_or_sections} equal sections; "
@@ -377,39 +291,17 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     return array_split(ary, indices_or_sections, axis)
 
 
-def _splitter(name: str, axis: int, least: int) -> Composition:
-    def along_axis(ary: Any, indices_or_sections: Any) -> list[Any]:
-        if ary.ndim < least:
-            raise ValueError(f"{name} needs {least} dimensions or more, got shape {ary.shape}")
-        return split(ary, indices_or_sections, min(axis, ary.ndim - 1))  # type: ignore[no-any-return]
-
-    return along_axis
-
-
-composition(np.vsplit)(_splitter("vsplit", 0, 2))
-composition(np.hsplit)(_splitter("hsplit", 1, 1))
-composition(np.dsplit)(_splitter("dsplit", 2, 3))
-
-
-@composition(np.unstack)
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    return tuple(np.moveaxis(x, axis, 0))
-
-
-@composition(np.broadcast_arrays)
-def broadcast_arrays(*args: Any) -> tuple[Any, ...]:
-    shape = np.broadcast_shapes(*(np.shape(x) for x in args))
-    return tuple(np.broadcast_to(lift(x), shape) for x in args)
-
-
 @composition(np.meshgrid)
-def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(
+    *xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> tuple[Any, ...]:
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     n = len(xi)
     axes = [1 - i if indexing == "xy" and i < 2 <= n else i for i in range(n)]
     grids = tuple(
-        np.reshape(lift(x), [-1 if a == i else 1 for a in range(n)]) for x, i in zip(xi, axes, strict=True)
+        np.reshape(lift(x), [-1 if a == i else 1 for a in range(n)])
+        for x, i in zip(xi, axes, strict=True)
     )
     return grids if sparse else np.broadcast_arrays(*grids)
 
@@ -422,39 +314,34 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
     return np.moveaxis(a, axis, start - (axis < start))
 
 
-@composition(np.fliplr)
-def fliplr(m: Any) -> Any:
-    return np.flip(m, 1)
-
-
-@composition(np.flipud)
-def flipud(m: Any) -> Any:
-    return np.flip(m, 0)
-
-
-@composition(np.trace)
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
-
-
 @composition(np.pad)
 def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Any:
     """Modes that copy entries; with tracked `constant_values`, only one number for all sides."""
     modes = ("constant", "edge", "reflect", "symmetric", "wrap")
     if mode not in modes:
-        raise TypeError(f"pad: mode={mode!r} is not differentiable here; these are: {', '.join(modes)}")
+        raise TypeError(
+            f"pad: mode={mode!r} is not differentiable here; these are: {', '.join(modes)}"
+        )
     out = apply(p.PRIMITIVES[np.pad], (array,), {"pad_width": pad_width, "mode": mode})
-    if np.ndim(constant_values) == 0 and not isinstance(constant_values, Tensor) and constant_values == 0:
+    if (
+        np.ndim(constant_values) == 0
+        and not isinstance(constant_values, Tensor)
+        and constant_values == 0
+    ):
         return out
     if mode != "constant":
         raise ValueError(f"pad: constant_values= goes with mode='constant', not {mode!r}")
     fill = constant_values
     if np.ndim(fill):
         if isinstance(fill, Tensor) and fill.requires_grad:
-            raise TypeError("pad: tracked constant_values must be one number; use concatenate for several")
+            raise TypeError(
+                "pad: tracked constant_values must be one number; use concatenate for several"
+            )
         fill = np.pad(np.zeros_like(raw(array)), pad_width, constant_values=raw(fill))
     inside = np.pad(np.ones(np.shape(array), bool), pad_width)
-    return np.where(inside, out, p.strong(fill, out) if not isinstance(fill, Tensor) else fill.astype(out.dtype))
+    return np.where(
+        inside, out, p.strong(fill, out) if not isinstance(fill, Tensor) else fill.astype(out.dtype)
+    )
 
 
 # Differences, integrals, interpolation
@@ -484,7 +371,9 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 @composition(np.ediff1d)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     ary = np.ravel(lift(ary))
-    before, after = ([] if e is None else [np.ravel(lift(p.strong(e, ary)))] for e in (to_begin, to_end))
+    before, after = (
+        [] if e is None else [np.ravel(lift(p.strong(e, ary)))] for e in (to_begin, to_end)
+    )
     return np.concatenate([*before, np.diff(ary), *after])
 
 
@@ -502,21 +391,32 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     """Slopes between neighbours, averaged inside and extrapolated at the ends."""
     f = floating(f)
     axes = [_index(i, f.ndim) for i in p.axes_of(f, axis)]
-    if len(varargs) not in (0, 1, len(axes)) or (len(varargs) == 1 < len(axes) and np.ndim(varargs[0])):
+    if len(varargs) not in (0, 1, len(axes)) or (
+        len(varargs) == 1 < len(axes) and np.ndim(varargs[0])
+    ):
         raise TypeError(f"gradient: got {len(varargs)} spacings for {len(axes)} axes")
     if edge_order not in (1, 2):
         raise ValueError(f"gradient: edge_order must be 1 or 2, got {edge_order}")
     spacings = varargs if len(varargs) == len(axes) else (varargs or (1,)) * len(axes)
-    out = tuple(np.moveaxis(_slopes(np.moveaxis(f, i, -1), h, edge_order), -1, i) for i, h in zip(axes, spacings, strict=True))
+    out = tuple(
+        np.moveaxis(_slopes(np.moveaxis(f, i, -1), h, edge_order), -1, i)
+        for i, h in zip(axes, spacings, strict=True)
+    )
     return out[0] if len(out) == 1 else out
 
 
 def _slopes(f: Array, h: Any, edge_order: int) -> Array:
     if f.shape[-1] < edge_order + 1:
-        raise ValueError(f"gradient: edge_order={edge_order} needs at least {edge_order + 1} entries, got {f.shape[-1]}")
+        raise ValueError(
+            f"gradient: at least {edge_order + 1} entries are needed, got {f.shape[-1]}"
+        )
     if np.ndim(h) > 1 or (np.ndim(h) == 1 and np.shape(h) != f.shape[-1:]):
         raise ValueError(f"gradient: coordinates of shape {np.shape(h)} for {f.shape[-1]} entries")
-    h = np.diff(lift(h)) if np.ndim(h) else np.broadcast_to(lift(p.strong(h, f)), (f.shape[-1] - 1,))
+    h = (
+        np.diff(lift(h))
+        if np.ndim(h)
+        else np.broadcast_to(lift(p.strong(h, f)), (f.shape[-1] - 1,))
+    )
     s = np.diff(f) / h
     left, right = h[:-1], h[1:]
     inside = (right * s[..., :-1] + left * s[..., 1:]) / (left + right)
@@ -528,11 +428,15 @@ def _slopes(f: Array, h: Any, edge_order: int) -> Array:
 
 
 @composition(np.interp)
-def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+def interp(
+    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
     """At a knot, the slope to its right (at the last one, to its left); outside, 0."""
-    x, xp, fp = x if np.isscalar(x) else lift(x), floating(xp), floating(fp)
+    x, xp, fp = lifted((x, floating(xp), floating(fp)))
     if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
-        raise ValueError(f"interp: xp and fp must be equally long and not empty, got {xp.shape} and {fp.shape}")
+        raise ValueError(
+            f"interp: xp and fp must be equally long, not empty; got {xp.shape}, {fp.shape}"
+        )
     if period is not None:
         x, xp, left, right = x % period, xp % period, None, None
         order = np.argsort(raw(xp))
@@ -561,8 +465,10 @@ def _contracted(x: Array, y: Array, axes: Any) -> tuple[list[int], list[int]]:
 
 
 def _tensordot_back(g: Array, x: Array, y: Array, a: list[int], b: list[int], first: bool) -> Array:
-    """The cotangent of x, whose axes `a` met the axes `b` of y; x is the `first` argument or the second."""
-    free_x, free_y = ([i for i in range(getattr(t, "ndim", 0)) if i not in c] for t, c in ((x, a), (y, b)))
+    """The cotangent of x, whose axes `a` met the axes `b` of y; x is the `first` or not."""
+    free_x, free_y = (
+        [i for i in range(getattr(t, "ndim", 0)) if i not in c] for t, c in ((x, a), (y, b))
+    )
     places = [a[i] for i in np.argsort(b)]  # the contracted axes come out in y's order
     if first:
         piece = np.tensordot(g, y, axes=(list(range(len(free_x), g.ndim)), free_y))
@@ -600,37 +506,33 @@ def inner(a: Any, b: Any) -> Any:
     return apply(tensordot, (a, b), {"axes": (-1, -1)})
 
 
-@composition(np.vdot)
-def vdot(a: Any, b: Any) -> Any:
-    return apply(p.matmul, (np.ravel(lift(a)), np.ravel(lift(b))))
-
-
-@composition(np.outer)
-def outer(a: Any, b: Any) -> Any:
-    return np.reshape(lift(a), (-1, 1)) * np.reshape(lift(b), (1, -1))
-
-
 @composition(np.kron)
 def kron(a: Any, b: Any) -> Any:
-    a, b = lift(a), lift(b)
+    a, b = lifted((a, b))
     n = max(a.ndim, b.ndim)
     m, k = ((1,) * (n - x.ndim) + x.shape for x in (a, b))
-    blocks = np.reshape(a, [s for i in m for s in (i, 1)]) * np.reshape(b, [s for i in k for s in (1, i)])
+    blocks = np.reshape(a, [s for i in m for s in (i, 1)]) * np.reshape(
+        b, [s for i in k for s in (1, i)]
+    )
     return np.reshape(blocks, [i * j for i, j in zip(m, k, strict=True)])
 
 
 @composition(np.cross)
-def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
+) -> Any:
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     a, b = np.moveaxis(lift(a), axisa, -1), np.moveaxis(lift(b), axisb, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
-        raise ValueError(f"cross: expected vectors of 3 entries, got {a.shape[-1]} and {b.shape[-1]}")
+        raise ValueError(
+            f"cross: expected vectors of 3 entries, got {a.shape[-1]} and {b.shape[-1]}"
+        )
     out = np.roll(a, -1, -1) * np.roll(b, 1, -1) - np.roll(a, 1, -1) * np.roll(b, -1, -1)
     return np.moveaxis(out, -1, axisc)
 
 
-# The letters of einsum are made explicit once. Then the gradient of an operand is itself an einsum: of
-# the cotangent with the other operands, its own letters as output.
+# The letters of einsum are made explicit once. Then the gradient of an operand is itself an einsum:
+# of the cotangent with the other operands, its own letters as output.
 def _explicit(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
     """Both calling forms as `ij,jk->ik` with one letter per axis, and the arrays."""
     if isinstance(operands[0], str):
@@ -648,11 +550,18 @@ def _explicit(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
         raise ValueError(f"einsum: {formula!r} names {len(terms)} operands, got {len(arrays)}")
     if not arrow:
         letters = inputs.replace("...", "").replace(",", "")
-        output = "..." * ("..." in inputs) + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
-    extra = [np.ndim(x) - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, arrays, strict=True)]
+        output = "..." * ("..." in inputs) + "".join(
+            c for c in sorted(set(letters)) if letters.count(c) == 1
+        )
+    extra = [
+        np.ndim(x) - len(t.replace("...", "")) if "..." in t else 0
+        for t, x in zip(terms, arrays, strict=True)
+    ]
     n = max(extra)
     if n > 0 and "..." not in output:
-        raise ValueError(f"einsum: the output of {formula!r} needs '...' for {n} broadcast dimensions")
+        raise ValueError(
+            f"einsum: the output of {formula!r} needs '...' for {n} broadcast dimensions"
+        )
     spare = "".join(c for c in string.ascii_letters if c not in formula)[:n]
     terms = [t.replace("...", spare[n - k :]) for t, k in zip(terms, extra, strict=True)]
     return ",".join(terms) + "->" + output.replace("...", spare), arrays
@@ -663,14 +572,16 @@ def _einsum(
 ) -> list[Any]:
     inputs, output = subscripts.split("->")
     terms = inputs.split(",")
-    optimize = optimize if isinstance(optimize, (bool, str)) else True  # a path is for the forward only
+    optimize = (
+        optimize if isinstance(optimize, (bool, str)) else True
+    )  # a path is for the forward only
     pieces: list[Any] = [None] * len(xs)
     for k, term in enumerate(terms):
         if not needs[k]:
             continue
         names, arrays = [output, *terms[:k], *terms[k + 1 :]], [g, *xs[:k], *xs[k + 1 :]]
         target = ""
-        for i, c in enumerate(term):  # a repeated letter read the diagonal: put the cotangent back on it
+        for i, c in enumerate(term):  # a repeated letter read a diagonal: put g back on it
             if c in term[:i]:
                 fresh = next(s for s in string.ascii_letters if s not in subscripts + target)
                 names.append(c + fresh)
@@ -678,7 +589,9 @@ def _einsum(
                 c = fresh
             target += c
         known = {c for name in names for c in name}
-        lost = tuple(i for i, c in enumerate(target) if c not in known)  # summed in this operand only
+        lost = tuple(
+            i for i, c in enumerate(target) if c not in known
+        )  # summed in this operand only
         kept = "".join(c for c in target if c in known)
         piece = np.einsum(",".join(names) + "->" + kept, *arrays, optimize=optimize)
         piece = np.expand_dims(piece, lost) if lost else piece
@@ -697,56 +610,94 @@ einsum_node = p.primitive(
 @composition(np.einsum)
 def einsum(*operands: Any, optimize: Any = False) -> Tensor:
     subscripts, arrays = _explicit(operands)
-    return apply(einsum_node, arrays, {"subscripts": subscripts, "optimize": optimize})
+    return apply(einsum_node, lifted(arrays), {"subscripts": subscripts, "optimize": optimize})
 
 
-def _same_as(function: Any, formula: str) -> None:
-    composition(function)(lambda x1, x2, /: np.einsum(formula, x1, x2))
+# One line each. A function that this NumPy does not have yet is left out.
+# fmt: off
+TABLE: dict[str, Composition] = {
+    # choosing and ordering
+    "compress": lambda condition, a, axis=None:
+                np.take(lift(a), np.flatnonzero(raw(condition)), axis=axis),
+    "extract":  lambda condition, arr: np.ravel(lift(arr))[np.flatnonzero(raw(condition))],
+    "sort":     lambda a, axis=-1, kind=None, *, stable=None:
+                _ordered(np.argsort, a, axis, kind=kind, stable=stable),
+    "partition": lambda a, kth, axis=-1, kind="introselect":
+                _ordered(np.argpartition, a, axis, kth=kth, kind=kind),
+    # reductions
+    "amax":   lambda a, axis=None, *, keepdims=False: np.max(a, axis=axis, keepdims=keepdims),
+    "amin":   lambda a, axis=None, *, keepdims=False: np.min(a, axis=axis, keepdims=keepdims),
+    "ptp":    lambda a, axis=None, *, keepdims=False: np.max(a, axis=axis, keepdims=keepdims)
+              - np.min(a, axis=axis, keepdims=keepdims),
+    "nansum": lambda a, axis=None, *, keepdims=False:
+              np.sum(np.where(np.isnan(a), 0, a), axis=axis, keepdims=keepdims),
+    "trace":  lambda a, offset=0, axis1=0, axis2=1:
+              np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1),
+    "cumulative_sum":  lambda x, /, *, axis=None, include_initial=False:
+                       _cumulative(np.cumsum, 0, x, axis, include_initial),
+    "cumulative_prod": lambda x, /, *, axis=None, include_initial=False:
+                       _cumulative(np.cumprod, 1, x, axis, include_initial),
+    "linalg.vector_norm": lambda x, /, *, axis=None, keepdims=False, ord=2:
+                          _vector_norm(floating(x), ord, axis, keepdims),
+    "linalg.matrix_norm": lambda x, /, *, keepdims=False, ord="fro":
+                          _matrix_norm(floating(x), ord, (-2, -1), keepdims),
+    # joining and splitting
+    "append":       lambda arr, values, axis=None: concatenate([arr, values], axis),
+    "vstack":       lambda tup: concatenate([np.atleast_2d(x) for x in lifted(tup)]),
+    "hstack":       lambda tup: concatenate(
+                    [np.atleast_1d(x) for x in lifted(tup)], int(np.ndim(tup[0]) > 1)),
+    "dstack":       lambda tup: concatenate([np.atleast_3d(x) for x in lifted(tup)], 2),
+    "column_stack": lambda tup: concatenate(
+                    [x if x.ndim > 1 else np.reshape(x, (-1, 1)) for x in lifted(tup)], 1),
+    "unstack":      lambda x, /, *, axis=0: tuple(np.moveaxis(x, axis, 0)),
+    "vsplit":       lambda ary, indices_or_sections: _split_along(0, 2, ary, indices_or_sections),
+    "hsplit":       lambda ary, indices_or_sections: _split_along(1, 1, ary, indices_or_sections),
+    "dsplit":       lambda ary, indices_or_sections: _split_along(2, 3, ary, indices_or_sections),
+    # shape
+    "atleast_1d": lambda *arys: _each(arys, lambda x: x if x.ndim else np.reshape(x, (1,))),
+    "atleast_2d": lambda *arys: _each(arys, lambda x: x if x.ndim > 1 else np.reshape(x, (1, -1))),
+    "atleast_3d": lambda *arys: _each(
+                  arys, lambda x: x if x.ndim > 2 else np.atleast_2d(x)[..., None]),
+    "broadcast_arrays": lambda *args: tuple(np.broadcast_to(
+                  x, np.broadcast_shapes(*map(np.shape, args))) for x in lifted(args)),
+    "fliplr": lambda m: np.flip(m, 1),
+    "flipud": lambda m: np.flip(m, 0),
+    "matrix_transpose":        lambda x, /: np.swapaxes(x, -1, -2),
+    "linalg.matrix_transpose": lambda x, /: np.swapaxes(x, -1, -2),
+    "linalg.diagonal": lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1),
+    "linalg.trace":    lambda x, /, *, offset=0: np.trace(x, offset, -2, -1),
+    # products
+    "outer":  lambda a, b: np.multiply(*map(np.reshape, lifted((a, b)), ((-1, 1), (1, -1)))),
+    "vdot":   lambda a, b: np.matmul(*map(np.ravel, lifted((a, b)))),
+    "vecdot": lambda x1, x2, /: np.einsum("...i,...i->...", x1, x2),
+    "matvec": lambda x1, x2, /: np.einsum("...ij,...j->...i", x1, x2),
+    "vecmat": lambda x1, x2, /: np.einsum("...i,...ij->...j", x1, x2),
+    "linalg.vecdot":    lambda x1, x2, /, *, axis=-1: np.sum(lift(x1) * x2, axis=axis),
+    "linalg.cross":     lambda x1, x2, /, *, axis=-1: cross(x1, x2, axis=axis),
+    "linalg.outer":     lambda x1, x2, /: np.outer(x1, x2),
+    "linalg.matmul":    lambda x1, x2, /: np.matmul(x1, x2),
+    "linalg.tensordot": lambda x1, x2, /, *, axes=2: np.tensordot(x1, x2, axes=axes),
+}
+# fmt: on
+for _name, _composed in TABLE.items():
+    *_modules, _name = _name.split(".")
+    _module = np.linalg if _modules else np
+    if hasattr(_module, _name):
+        composition(getattr(_module, _name))(_composed)
 
 
-_same_as(np.vecdot, "...i,...i->...")
-for _name, _formula in (("matvec", "...ij,...j->...i"), ("vecmat", "...i,...ij->...j")):
-    if hasattr(np, _name):  # since NumPy 2.2
-        _same_as(getattr(np, _name), _formula)
+def _ordered(function: Any, a: Any, axis: Any, **options: Any) -> Any:
+    """Entries in the order of an argsort."""
+    a, axis = (np.ravel(a), -1) if axis is None else (a, axis)
+    return np.take_along_axis(a, indices=function(raw(a), axis=axis, **options), axis=axis)
 
 
-@composition(np.matrix_transpose, np.linalg.matrix_transpose)
-def matrix_transpose(x: Any, /) -> Any:
-    if x.ndim < 2:
-        raise ValueError(f"matrix_transpose needs 2 dimensions or more, got shape {x.shape}")
-    return np.swapaxes(x, -1, -2)
+def _each(arys: tuple[Any, ...], grow: Callable[[Array], Array]) -> Any:
+    grown = tuple(grow(x) for x in lifted(arys))
+    return grown if len(grown) != 1 else grown[0]
 
 
-@composition(np.linalg.vecdot)
-def linalg_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    return np.sum(lift(x1) * x2, axis=axis)
-
-
-@composition(np.linalg.cross)
-def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    return cross(x1, x2, axis=axis)
-
-
-@composition(np.linalg.diagonal)
-def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
-    return np.diagonal(x, offset, -2, -1)
-
-
-@composition(np.linalg.trace)
-def linalg_trace(x: Any, /, *, offset: int = 0) -> Any:
-    return trace(x, offset, -2, -1)
-
-
-@composition(np.linalg.outer)
-def linalg_outer(x1: Any, x2: Any, /) -> Any:
-    return outer(x1, x2)
-
-
-@composition(np.linalg.matmul)
-def linalg_matmul(x1: Any, x2: Any, /) -> Any:
-    return np.matmul(x1, x2)
-
-
-@composition(np.linalg.tensordot)
-def linalg_tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
-    return np.tensordot(x1, x2, axes=axes)
+def _split_along(axis: int, least: int, ary: Any, indices_or_sections: Any) -> Any:
+    if ary.ndim < least:
+        raise ValueError(f"expected {least} dimensions or more to split, got shape {ary.shape}")
+    return split(ary, indices_or_sections, min(axis, ary.ndim - 1))

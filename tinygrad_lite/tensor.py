@@ -39,6 +39,7 @@ class Mode(NamedTuple):
 
     record: bool = True
     observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
+    transform: bool = False  # inside grad(f) and its kin, where float(t) is refused
 
 
 MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=Mode())
@@ -248,7 +249,7 @@ def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exc
     given = ", ".join(
         f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}" for v in values
     )
-    kinds = (np.linalg.LinAlgError, IndexError, ValueError, TypeError)
+    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
     kind = next(k for k in kinds if isinstance(error, k))
     return kind(f"{primitive.name}: {error}. The arguments were: {given}")
 
@@ -281,7 +282,7 @@ class Tensor:
             raise TypeError(
                 "tensor(t) would cut t out of its graph silently: use t itself, or t.detach()"
             )
-        array = as_array(raw(data), dtype, copy=True)
+        array = as_array(data._data if isinstance(data, Tensor) else data, dtype, copy=True)
         self._data = array[()] if array.ndim == 0 else array
         self._node = self._grad = self._name = None
         if requires_grad:
@@ -298,7 +299,7 @@ class Tensor:
     def data(self, value: Any) -> None:
         if self._node is not None and not self.is_leaf:
             raise RuntimeError("the data of a computed tensor cannot be replaced: its graph would not notice")
-        value = as_array(raw(value), copy=None)
+        value = as_array(value._data if isinstance(value, Tensor) else value)
         if self._node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ValueError(
                 f"data of a tensor that requires grad must stay {self.dtype} {self.shape}, "
@@ -505,8 +506,8 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool: return bool(self._data)
-    def __float__(self) -> float: return float(self.item())
-    def __int__(self) -> int: return int(self.item())
+    def __float__(self) -> float: return float(_number(self))
+    def __int__(self) -> int: return int(_number(self))
     def __index__(self) -> int: return operator.index(self._data)
     def __contains__(self, value: Any) -> bool: return bool(np.any(self._data == raw(value)))
     # fmt: on
@@ -610,6 +611,16 @@ def constant(value: Any, node: Node | None = None) -> Tensor:
     t = Tensor.__new__(Tensor)
     t._data, t._node, t._grad, t._name = value, node, None, None
     return t
+
+
+def _number(t: Tensor) -> Any:
+    """The one entry, for float(t); refused where it would cut a derivative off silently."""
+    if t._node is not None and MODE.get().transform:
+        raise TypeError(
+            "float(t), and math functions and array assignment, which call it, would cut this derivative off "
+            "silently: use NumPy functions and tg.index_update, or t.item() if a constant is meant"
+        )
+    return t.item()
 
 
 def _unpacked(shape: tuple[Any, ...]) -> Any:

@@ -62,7 +62,7 @@ class _Run:
         for i in chosen:
             arguments[i] = rebuild(args[i], stream)
         recording = MODE.get().record
-        with mode(record=True):
+        with mode(record=True, transform=True):
             result = f(*arguments, **kwargs)
         self.aux: Any = None
         if has_aux:
