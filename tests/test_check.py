@@ -129,7 +129,7 @@ def test_create_graph_under_anomaly_detection():
 def test_an_array_changed_before_backward_is_reported(changed):
     x, a = leaf(np.ones(100)), np.full(100, 2.0)
     with tg.detect_anomaly():
-        y = np.exp(x * a)
+        y = np.exp(x * x * a)
         {"argument": a, "result": y.data, "parameter": x.data}[changed][3] = 7.0
         with pytest.raises(RuntimeError, match="changed in place after it was saved at .*test_check.py"):
             y.sum().backward()

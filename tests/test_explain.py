@@ -27,10 +27,10 @@ def test_the_ledger_of_a_neuron(capsys):
     out, _ = neuron()
     tg.explain(out)
     assert capsys.readouterr().out == """\
-backward pass of v5 = 0.7071: 5 operations
-1. v5 = tanh(n) = 0.7071
+backward pass of v4 = 0.7071: 5 operations
+1. v4 = tanh(n) = 0.7071
      g = 1
-     to n: g * (1 - v5**2) = 1 * 0.5 = 0.5
+     to n: g * (1 - v4**2) = 1 * 0.5 = 0.5
 2. n = add(v3, b) = 0.8814
      g = 0.5
      to v3: g * 1 = 0.5 * 1 = 0.5

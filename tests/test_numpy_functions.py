@@ -530,7 +530,7 @@ def test_signatures_are_numpys():
     """A composition accepts only what NumPy accepts: same names, same order, same defaults."""
     import inspect
 
-    from tinygrad_lite.tensor import COMPOSITIONS
+    from tinygrad_lite.dispatch import COMPOSITIONS
 
     for function, composed in COMPOSITIONS.items():
         try:

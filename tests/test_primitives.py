@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tg
+from tinygrad_lite import more_primitives as more
 from tinygrad_lite import primitives as p
 
 from tinygrad_lite.backward import gradients
@@ -127,7 +128,7 @@ CASES = {
     "take": [(lambda x: np.take(x, [[0, 5], [5, -1]]), X), (lambda x: np.take(x, [2, 2, 0], axis=1), X)],
     "take_along_axis": [(lambda x: np.take_along_axis(x, np.array([[0, 2], [1, 1]]), axis=1), X)],
     "delete": [(lambda x: np.delete(x, 1, axis=1), X)],
-    "scatter": [(lambda g: p.scatter(g, source=np.array([[1, 3, 3], [0, 6, 1]]), shape=(3, 2)), X)],
+    "scatter": [(lambda g: more.scatter(g, source=np.array([[1, 3, 3], [0, 6, 1]]), shape=(3, 2)), X)],
     "embed": [
         (lambda g: p.embed(g, index=(slice(0, 2), slice(1, 4)), shape=(3, 4)), X),
         (lambda g: p.embed(g, index=([0, 0],), shape=(2, 3)), X),
@@ -143,13 +144,13 @@ CASES = {
         (lambda x: x[..., WRAP[0]], MATRIX),
     ],
     "index_update": [
-        (lambda x, v: tg.index_update(x, v, index=(slice(None), 1)), X, Y[:, 0]),
-        (lambda x, v: tg.index_update(x, v, index=([0, 0, 1],)), X, between(-1, 1, 3, 3)),
-        (lambda x, v: tg.index_update(x, v, index=([0, 1],)), X, 1.5),
+        (lambda x, v: tg.index_update(x, (slice(None), 1), v), X, Y[:, 0]),
+        (lambda x, v: tg.index_update(x, ([0, 0, 1],), v), X, between(-1, 1, 3, 3)),
+        (lambda x, v: tg.index_update(x, ([0, 1],), v), X, 1.5),
     ],
     "index_add": [
-        (lambda x, v: tg.index_add(x, v, index=([0, 0, 1],)), X, between(-1, 1, 3, 3)),
-        (lambda x, v: tg.index_add(x, v, index=([0, 0, 1],)), X, 1.5),
+        (lambda x, v: tg.index_add(x, ([0, 0, 1],), v), X, between(-1, 1, 3, 3)),
+        (lambda x, v: tg.index_add(x, ([0, 0, 1],), v), X, 1.5),
     ],
     "matmul": [
         (np.matmul, MATRIX, MATRIX.T.copy()),
@@ -163,6 +164,7 @@ CASES = {
         (np.matmul, MATRIX[:, 0], BATCH),
         (lambda x, y: x @ y, BATCH[:, None], BATCH.swapaxes(1, 2).copy()),
     ],
+    "relu": [(tg.functional.relu, X), (tg.functional.relu, 0.5)],
     "variable": [(BY_NAME["variable"], X)],
 }  # fmt: skip
 ALL = [(name, i) for name, cases in CASES.items() for i in range(len(cases))]

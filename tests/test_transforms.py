@@ -62,6 +62,7 @@ def test_no_confusion_of_variables():
     assert tg.grad(lambda x: tg.value_and_grad(lambda y: x * x * y)(3.0)[0])(2.0) == 12.0
     assert tg.grad(lambda x: tg.jvp(lambda y: x * y * y, (3.0,), (1.0,))[1])(2.0) == 6.0
     assert tg.grad(lambda x: tg.vjp(lambda y: y * y, 3.0)[1](x)[0])(2.0) == 6.0
+    assert type(tg.grad(lambda x: tg.vjp(lambda y: y * y, 3.0)[1](x)[0])(2.0)) is np.float64
     assert tg.grad(lambda x: tg.hvp(lambda y: x * y**3)(1.0, 1.0))(2.0) == 6.0
 
 

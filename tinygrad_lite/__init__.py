@@ -1,8 +1,11 @@
 """tinygrad_lite: automatic differentiation on NumPy, small enough to read in one sitting."""
 
+from . import calculus as _calculus  # noqa: F401 (registers functions)
+from . import functional as functional
 from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
 from . import pickling as _pickling  # noqa: F401 (copies and pickles graphs)
+from . import products as _products  # noqa: F401 (registers functions)
 from .backward import GraphFreedError as GraphFreedError
 from .check import NonFiniteError as NonFiniteError
 from .check import detect_anomaly as detect_anomaly
@@ -10,8 +13,8 @@ from .check import gradcheck as gradcheck
 from .draw import draw as draw
 from .explain import backward_steps as backward_steps
 from .explain import explain as explain
-from .primitives import index_add as index_add
-from .primitives import index_update as index_update
+from .numpy_functions import index_add as index_add
+from .numpy_functions import index_update as index_update
 from .primitives import logsumexp as logsumexp
 from .primitives import primitive as primitive
 from .tensor import Node as Node

@@ -207,11 +207,11 @@ def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
         gradient = np.ones_like(t._data) if t.ndim else t.dtype.type(1)
     elif np.shape(raw(gradient)) != t.shape:
         raise ValueError(f"the cotangent of a {t.shape} tensor cannot have shape {np.shape(raw(gradient))}")
-    if create_graph:
-        g = gradient if isinstance(gradient, Tensor) else constant(gradient)
-        return g if g.dtype == t.dtype else g.astype(t.dtype)
+    if create_graph and isinstance(gradient, Tensor):
+        return gradient if gradient.dtype == t.dtype else gradient.astype(t.dtype)
     array = as_array(raw(gradient), dtype=t.dtype)
-    return array if array.ndim else array[()]
+    array = array if array.ndim else array[()]
+    return constant(array) if create_graph else array
 
 
 Tensor.backward = backward

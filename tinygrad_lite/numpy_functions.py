@@ -5,24 +5,22 @@ on Tensors already, so it records their nodes, and needs no gradient rule of its
 `@composition(np.f)` makes `np.f(tensor)` call it. It takes NumPy's parameters, less those that
 cannot be supported (such as `out=`): naming one of these is then an error, and never ignored.
 One-liners are in the table at the end.
-
-The products that would be slow as compositions (`einsum`, `tensordot`) are primitives here.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
-import string
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from . import more_primitives as more
 from . import primitives as p
-from .tensor import COMPOSITIONS, Tensor, apply, as_array, constant, operand, raw
+from .dispatch import COMPOSITIONS
+from .tensor import Tensor, apply, as_array, constant, operand, raw
 
 Array = Any
 Composition = Callable[..., Any]
@@ -32,7 +30,6 @@ def composition(*functions: Any) -> Callable[[Composition], Composition]:
     """Make NumPy's `functions` call the decorated one when an argument is a Tensor."""
 
     def register(composed: Composition) -> Composition:
-        composed.__signature__ = inspect.signature(composed)  # type: ignore[attr-defined]
         COMPOSITIONS.update(dict.fromkeys(functions, composed))
         return composed
 
@@ -60,7 +57,7 @@ def floating(x: Any) -> Array:
     return x if x.dtype.kind in "fc" else x.astype(float)
 
 
-def _index(axis: Any, ndim: int) -> int:
+def axis_of(axis: Any, ndim: int) -> int:
     """An axis counted from 0 up, checked as NumPy does."""
     i = operator.index(axis)
     if not -ndim <= i < ndim:
@@ -133,7 +130,7 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) 
 
 @composition(np.median)
 def median(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    axes = [_index(i, a.ndim) for i in p.axes_of(a, axis)]
+    axes = [axis_of(i, a.ndim) for i in p.axes_of(a, axis)]
     kept = [i for i in range(a.ndim) if i not in axes]
     n = math.prod(a.shape[i] for i in axes)
     if n == 0:
@@ -217,7 +214,7 @@ def _vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
 
 
 def _matrix_norm(x: Array, ord: Any, axis: tuple[int, int], keepdims: bool) -> Array:
-    row, column = (_index(i, x.ndim) for i in axis)
+    row, column = (axis_of(i, x.ndim) for i in axis)
     if row == column:
         raise ValueError(f"norm: axis={axis} names one axis twice")
     if ord is None or ord in ("fro", "f"):
@@ -269,7 +266,7 @@ def stack(arrays: Any, axis: int = 0) -> Tensor:
 
 @composition(np.array_split)
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
-    axis = _index(axis, ary.ndim)
+    axis = axis_of(axis, ary.ndim)
     n = ary.shape[axis]
     if np.ndim(indices_or_sections) == 0:
         k = int(indices_or_sections)
@@ -308,7 +305,7 @@ def meshgrid(
 
 @composition(np.rollaxis)
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    axis, start = _index(axis, a.ndim), start + a.ndim if start < 0 else start
+    axis, start = axis_of(axis, a.ndim), start + a.ndim if start < 0 else start
     if not 0 <= start <= a.ndim:
         raise np.exceptions.AxisError(start, a.ndim)
     return np.moveaxis(a, axis, start - (axis < start))
@@ -342,275 +339,6 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: 
     return np.where(
         inside, out, p.strong(fill, out) if not isinstance(fill, Tensor) else fill.astype(out.dtype)
     )
-
-
-# Differences, integrals, interpolation
-
-
-@composition(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    if n < 0:
-        raise ValueError(f"diff: n must not be negative, got {n}")
-    a = lift(a)
-    axis = _index(axis, a.ndim)
-
-    def edge(value: Any) -> Array:
-        value = lift(p.strong(value, a))
-        shape = tuple(1 if i == axis else m for i, m in enumerate(a.shape))
-        return np.broadcast_to(value, shape) if value.ndim == 0 else value
-
-    if n and (prepend is not None or append is not None):
-        before, after = ([] if e is None else [edge(e)] for e in (prepend, append))
-        a = np.concatenate([*before, a, *after], axis=axis)
-    later, earlier = ((slice(None),) * axis + (s,) for s in (slice(1, None), slice(None, -1)))
-    for _ in range(n):
-        a = a[later] - a[earlier]
-    return a
-
-
-@composition(np.ediff1d)
-def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    ary = np.ravel(lift(ary))
-    before, after = (
-        [] if e is None else [np.ravel(lift(p.strong(e, ary)))] for e in (to_begin, to_end)
-    )
-    return np.concatenate([*before, np.diff(ary), *after])
-
-
-@composition(np.trapezoid)
-def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    y = np.moveaxis(lift(y), axis, -1)
-    if x is not None:
-        x = lift(x)
-        dx = np.diff(x if x.ndim == 1 else np.moveaxis(x, axis, -1))
-    return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2, axis=-1)
-
-
-@composition(np.gradient)
-def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    """Slopes between neighbours, averaged inside and extrapolated at the ends."""
-    f = floating(f)
-    axes = [_index(i, f.ndim) for i in p.axes_of(f, axis)]
-    if len(varargs) not in (0, 1, len(axes)) or (
-        len(varargs) == 1 < len(axes) and np.ndim(varargs[0])
-    ):
-        raise TypeError(f"gradient: got {len(varargs)} spacings for {len(axes)} axes")
-    if edge_order not in (1, 2):
-        raise ValueError(f"gradient: edge_order must be 1 or 2, got {edge_order}")
-    spacings = varargs if len(varargs) == len(axes) else (varargs or (1,)) * len(axes)
-    out = tuple(
-        np.moveaxis(_slopes(np.moveaxis(f, i, -1), h, edge_order), -1, i)
-        for i, h in zip(axes, spacings, strict=True)
-    )
-    return out[0] if len(out) == 1 else out
-
-
-def _slopes(f: Array, h: Any, edge_order: int) -> Array:
-    if f.shape[-1] < edge_order + 1:
-        raise ValueError(
-            f"gradient: at least {edge_order + 1} entries are needed, got {f.shape[-1]}"
-        )
-    if np.ndim(h) > 1 or (np.ndim(h) == 1 and np.shape(h) != f.shape[-1:]):
-        raise ValueError(f"gradient: coordinates of shape {np.shape(h)} for {f.shape[-1]} entries")
-    h = (
-        np.diff(lift(h))
-        if np.ndim(h)
-        else np.broadcast_to(lift(p.strong(h, f)), (f.shape[-1] - 1,))
-    )
-    s = np.diff(f) / h
-    left, right = h[:-1], h[1:]
-    inside = (right * s[..., :-1] + left * s[..., 1:]) / (left + right)
-    first, last = s[..., :1], s[..., -1:]
-    if edge_order == 2:  # the slope at its end of a parabola through three points
-        bend = np.diff(s) / (left + right)
-        first, last = first - bend[..., :1] * h[:1], last + bend[..., -1:] * h[-1:]
-    return np.concatenate([first, inside, last], axis=-1)
-
-
-@composition(np.interp)
-def interp(
-    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
-) -> Any:
-    """At a knot, the slope to its right (at the last one, to its left); outside, 0."""
-    x, xp, fp = lifted((x, floating(xp), floating(fp)))
-    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
-        raise ValueError(
-            f"interp: xp and fp must be equally long, not empty; got {xp.shape}, {fp.shape}"
-        )
-    if period is not None:
-        x, xp, left, right = x % period, xp % period, None, None
-        order = np.argsort(raw(xp))
-        xp, fp = xp[order], fp[order]
-        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
-        fp = np.concatenate([fp[-1:], fp, fp[:1]])
-    inside = np.clip(x, xp[0], xp[-1])
-    i = np.clip(np.searchsorted(raw(xp), raw(inside), "right") - 1, 0, max(xp.size - 2, 0))
-    j = np.minimum(i + 1, xp.size - 1)
-    width = xp[j] - xp[i]
-    out = fp[i] + (inside - xp[i]) * ((fp[j] - fp[i]) / np.where(width == 0, 1, width))
-    out = out if left is None else np.where(x < xp[0], left, out)
-    return out if right is None else np.where(x > xp[-1], right, out)
-
-
-# Products
-
-
-def _contracted(x: Array, y: Array, axes: Any) -> tuple[list[int], list[int]]:
-    """The axes of x and of y that tensordot sums over, from 0 up."""
-    m, n = getattr(x, "ndim", 0), getattr(y, "ndim", 0)
-    if isinstance(axes, (int, np.integer)):
-        return list(range(m - int(axes), m)), list(range(int(axes)))
-    a, b = ([int(i) for i in np.ravel(np.asarray(pair))] for pair in axes)
-    return [i % m for i in a], [i % n for i in b]
-
-
-def _tensordot_back(g: Array, x: Array, y: Array, a: list[int], b: list[int], first: bool) -> Array:
-    """The cotangent of x, whose axes `a` met the axes `b` of y; x is the `first` or not."""
-    free_x, free_y = (
-        [i for i in range(getattr(t, "ndim", 0)) if i not in c] for t, c in ((x, a), (y, b))
-    )
-    places = [a[i] for i in np.argsort(b)]  # the contracted axes come out in y's order
-    if first:
-        piece = np.tensordot(g, y, axes=(list(range(len(free_x), g.ndim)), free_y))
-        return np.transpose(piece, np.argsort(free_x + places))
-    piece = np.tensordot(y, g, axes=(free_y, list(range(len(free_y)))))
-    return np.transpose(piece, np.argsort(places + free_x))
-
-
-def _tensordot_x(g: Array, out: Array, x: Array, y: Array, axes: Any = 2) -> Array:
-    a, b = _contracted(x, y, axes)
-    return _tensordot_back(g, x, y, a, b, True)
-
-
-def _tensordot_y(g: Array, out: Array, x: Array, y: Array, axes: Any = 2) -> Array:
-    a, b = _contracted(x, y, axes)
-    return _tensordot_back(g, y, x, b, a, False)
-
-
-tensordot = p.primitive(np.tensordot, _tensordot_x, _tensordot_y, saves="y x")
-
-
-@composition(np.dot)
-def dot(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return apply(p.multiply, (a, b))
-    if np.ndim(a) == 1 or np.ndim(b) <= 2:
-        return apply(p.matmul, (a, b))
-    return apply(tensordot, (a, b), {"axes": (-1, -2)})
-
-
-@composition(np.inner)
-def inner(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return apply(p.multiply, (a, b))
-    return apply(tensordot, (a, b), {"axes": (-1, -1)})
-
-
-@composition(np.kron)
-def kron(a: Any, b: Any) -> Any:
-    a, b = lifted((a, b))
-    n = max(a.ndim, b.ndim)
-    m, k = ((1,) * (n - x.ndim) + x.shape for x in (a, b))
-    blocks = np.reshape(a, [s for i in m for s in (i, 1)]) * np.reshape(
-        b, [s for i in k for s in (1, i)]
-    )
-    return np.reshape(blocks, [i * j for i, j in zip(m, k, strict=True)])
-
-
-@composition(np.cross)
-def cross(
-    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
-) -> Any:
-    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
-    a, b = np.moveaxis(lift(a), axisa, -1), np.moveaxis(lift(b), axisb, -1)
-    if a.shape[-1] != 3 or b.shape[-1] != 3:
-        raise ValueError(
-            f"cross: expected vectors of 3 entries, got {a.shape[-1]} and {b.shape[-1]}"
-        )
-    out = np.roll(a, -1, -1) * np.roll(b, 1, -1) - np.roll(a, 1, -1) * np.roll(b, -1, -1)
-    return np.moveaxis(out, -1, axisc)
-
-
-# The letters of einsum are made explicit once. Then the gradient of an operand is itself an einsum:
-# of the cotangent with the other operands, its own letters as output.
-def _explicit(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
-    """Both calling forms as `ij,jk->ik` with one letter per axis, and the arrays."""
-    if isinstance(operands[0], str):
-        formula, arrays = operands[0].replace(" ", ""), list(operands[1:])
-    else:
-        alphabet = string.ascii_uppercase + string.ascii_lowercase  # NumPy's numbering of letters
-        n = len(operands) // 2 * 2
-        lists = [*operands[1:n:2], *operands[n:]]
-        terms = ["".join("..." if i is Ellipsis else alphabet[i] for i in s) for s in lists]
-        arrays = list(operands[0:n:2])
-        formula = ",".join(terms[: n // 2]) + "".join("->" + t for t in terms[n // 2 :])
-    inputs, arrow, output = formula.partition("->")
-    terms = inputs.split(",")
-    if len(terms) != len(arrays):
-        raise ValueError(f"einsum: {formula!r} names {len(terms)} operands, got {len(arrays)}")
-    if not arrow:
-        letters = inputs.replace("...", "").replace(",", "")
-        output = "..." * ("..." in inputs) + "".join(
-            c for c in sorted(set(letters)) if letters.count(c) == 1
-        )
-    extra = [
-        np.ndim(x) - len(t.replace("...", "")) if "..." in t else 0
-        for t, x in zip(terms, arrays, strict=True)
-    ]
-    n = max(extra)
-    if n > 0 and "..." not in output:
-        raise ValueError(
-            f"einsum: the output of {formula!r} needs '...' for {n} broadcast dimensions"
-        )
-    spare = "".join(c for c in string.ascii_letters if c not in formula)[:n]
-    terms = [t.replace("...", spare[n - k :]) for t, k in zip(terms, extra, strict=True)]
-    return ",".join(terms) + "->" + output.replace("...", spare), arrays
-
-
-def _einsum(
-    needs: tuple[bool, ...], g: Array, out: Array, *xs: Array, subscripts: str, optimize: Any
-) -> list[Any]:
-    inputs, output = subscripts.split("->")
-    terms = inputs.split(",")
-    optimize = (
-        optimize if isinstance(optimize, (bool, str)) else True
-    )  # a path is for the forward only
-    pieces: list[Any] = [None] * len(xs)
-    for k, term in enumerate(terms):
-        if not needs[k]:
-            continue
-        names, arrays = [output, *terms[:k], *terms[k + 1 :]], [g, *xs[:k], *xs[k + 1 :]]
-        target = ""
-        for i, c in enumerate(term):  # a repeated letter read a diagonal: put g back on it
-            if c in term[:i]:
-                fresh = next(s for s in string.ascii_letters if s not in subscripts + target)
-                names.append(c + fresh)
-                arrays.append(np.diag(np.ones_like(g, shape=xs[k].shape[i])))
-                c = fresh
-            target += c
-        known = {c for name in names for c in name}
-        lost = tuple(
-            i for i, c in enumerate(target) if c not in known
-        )  # summed in this operand only
-        kept = "".join(c for c in target if c in known)
-        piece = np.einsum(",".join(names) + "->" + kept, *arrays, optimize=optimize)
-        piece = np.expand_dims(piece, lost) if lost else piece
-        shape = np.broadcast_shapes(piece.shape, xs[k].shape)
-        pieces[k] = np.broadcast_to(piece, shape) if piece.shape != shape else piece
-    return pieces
-
-
-einsum_node = p.primitive(
-    np.einsum,
-    joint=_einsum,
-    forward=lambda *xs, subscripts, optimize: np.einsum(subscripts, *xs, optimize=optimize),
-)
-
-
-@composition(np.einsum)
-def einsum(*operands: Any, optimize: Any = False) -> Tensor:
-    subscripts, arrays = _explicit(operands)
-    return apply(einsum_node, lifted(arrays), {"subscripts": subscripts, "optimize": optimize})
 
 
 # One line each. A function that this NumPy does not have yet is left out.
@@ -673,7 +401,7 @@ TABLE: dict[str, Composition] = {
     "matvec": lambda x1, x2, /: np.einsum("...ij,...j->...i", x1, x2),
     "vecmat": lambda x1, x2, /: np.einsum("...i,...ij->...j", x1, x2),
     "linalg.vecdot":    lambda x1, x2, /, *, axis=-1: np.sum(lift(x1) * x2, axis=axis),
-    "linalg.cross":     lambda x1, x2, /, *, axis=-1: cross(x1, x2, axis=axis),
+    "linalg.cross":     lambda x1, x2, /, *, axis=-1: np.cross(x1, x2, axis=axis),
     "linalg.outer":     lambda x1, x2, /: np.outer(x1, x2),
     "linalg.matmul":    lambda x1, x2, /: np.matmul(x1, x2),
     "linalg.tensordot": lambda x1, x2, /, *, axes=2: np.tensordot(x1, x2, axes=axes),
@@ -701,3 +429,28 @@ def _split_along(axis: int, least: int, ary: Any, indices_or_sections: Any) -> A
     if ary.ndim < least:
         raise ValueError(f"expected {least} dimensions or more to split, got shape {ary.shape}")
     return split(ary, indices_or_sections, min(axis, ary.ndim - 1))
+
+
+# Writing at an index, without changing what was there
+
+
+def index_update(x: Any, index: Any, value: Any) -> Any:
+    """A copy of x in which `x[index] = value`: what assignment would be, and differentiable.
+
+    Of values written to the same place, the last one counts, and gets the gradient.
+
+    >>> import numpy as np, tinygrad_lite as tg
+    >>> tg.grad(lambda x: np.sum(tg.index_update(x, 0, x[1] * 10)))(np.array([1.0, 2.0]))
+    array([ 0., 11.])
+    """
+    return more.update(x, value, index=raw(index))
+
+
+def index_add(x: Any, index: Any, value: Any) -> Any:
+    """A copy of x in which `x[index] += value`, summed where indices repeat (as `np.add.at`).
+
+    >>> import numpy as np, tinygrad_lite as tg
+    >>> tg.index_add(np.zeros(3), [0, 2, 2], 1.0)
+    array([1., 0., 2.])
+    """
+    return more.add_at(x, value, index=raw(index))

@@ -10,9 +10,7 @@ NumPy itself is the interface: `np.exp(t)` reaches `Tensor.__array_ufunc__`, `np
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import operator
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +20,15 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
+from . import more_primitives as more
 from . import primitives as p
-from .primitives import CONSTANT, PRIMITIVES, Primitive
+from .array_methods import ArrayMethods, raw
+from .primitives import Primitive
 
 SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
 SCALARS = frozenset({bool, int, float, complex, type(None), *np.sctypeDict.values()})
 LIGHT, HEAVY, FREED = 0, 1, 2  # a Node's state: heavy ones hold arrays to free after backward
 
-COMPOSITIONS: dict[Any, Callable[..., Any]] = {}  # NumPy functions made of several primitives
 births = itertools.count()  # an argument is always born before its result
 T = TypeVar("T", bound="Tensor")
 
@@ -39,7 +38,7 @@ class Mode(NamedTuple):
 
     record: bool = True
     observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
-    transform: bool = False  # inside grad(f) and its kin, where float(t) is refused
+    transform: frozenset[Any] = frozenset()  # the variables of the grad(f) and its kin that are running
 
 
 MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=Mode())
@@ -254,16 +253,7 @@ def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exc
     return kind(f"{primitive.name}: {error}. The arguments were: {given}")
 
 
-def raw(value: Any) -> Any:
-    """The array or scalar inside a Tensor; also inside the tuples, lists and dicts of an index."""
-    if isinstance(value, Tensor):
-        return value._data
-    if isinstance(value, (tuple, list)):
-        return type(value)([raw(v) for v in value])
-    return value
-
-
-class Tensor:
+class Tensor(ArrayMethods):
     """An array that remembers how it was computed. `tg.tensor(...)` makes one.
 
     Arithmetic, indexing and NumPy functions on Tensors work as on arrays; while one of the arguments
@@ -351,31 +341,6 @@ class Tensor:
         if self._node is not None:
             self._node.name = value
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        return self._data.ndim  # type: ignore[no-any-return]
-
-    @property
-    def size(self) -> int:
-        return self._data.size  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._data.dtype  # type: ignore[no-any-return]
-
-    @property
-    def T(self) -> Tensor:
-        return apply(p.transpose, (self,))
-
-    @property
-    def mT(self) -> Tensor:
-        """The transpose of the last two axes."""
-        return apply(p.swapaxes, (self,), {"axis1": -1, "axis2": -2})
-
     # Gradients
 
     backward: ClassVar[Callable[..., None]]  # defined, and set, in backward.py
@@ -422,30 +387,16 @@ class Tensor:
 
     # NumPy's protocols
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__":
-            if kwargs:
-                _refuse(ufunc, kwargs)
-            primitive = PRIMITIVES.get(ufunc)
-            if primitive is not None:
-                return apply(primitive, inputs)
-            return _other_function(ufunc, inputs, {})
-        same = UFUNC_METHODS.get((ufunc, method))
-        if same is not None:
-            return same(*inputs, **{"axis": 0, **kwargs})
-        if method == "outer" and not kwargs:
-            a, b = inputs
-            return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b)
-        raise TypeError(f"numpy.{ufunc.__name__}.{method} is not differentiable here; {WAYS_OUT}")
+    __array_ufunc__: ClassVar[Any]  # defined, and set, in dispatch.py
+    __array_function__: ClassVar[Any]
 
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        primitive = PRIMITIVES.get(function)
-        if primitive is None or function in COMPOSITIONS:
-            return _other_function(function, args, kwargs)
-        n = len(primitive.rules)
-        if len(args) != n or not kwargs.keys() <= set(primitive.params):
-            args, kwargs = _bind(function, primitive, args, kwargs)
-        return apply(primitive, args, kwargs)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self._node is not None:
+            raise TypeError(
+                "turning a tracked Tensor into an array would cut the graph silently: use t.detach() or "
+                "t.numpy() to leave the graph, np.stack([...]) to combine tensors, tg.index_update to assign"
+            )
+        return np.array(self._data, dtype=dtype, copy=copy)
 
     @staticmethod
     def _call_primitive(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
@@ -457,14 +408,6 @@ class Tensor:
                 f"got {len(args)} positional arguments and {sorted(params)}"
             )
         return apply(primitive, args[:n], params)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        if self._node is not None:
-            raise TypeError(
-                "turning a tracked Tensor into an array would cut the graph silently: use t.detach() or "
-                "t.numpy() to leave the graph, np.stack([...]) to combine tensors, tg.index_update to assign"
-            )
-        return np.array(self._data, dtype=dtype, copy=copy)
 
     # Operators. Each pair works with arrays and Python scalars on either side.
     # fmt: off
@@ -478,8 +421,8 @@ class Tensor:
     def __rtruediv__(self, other: Any) -> Tensor: return apply(p.divide, (other, self))
     def __pow__(self, other: Any) -> Tensor: return apply(p.power, (self, other))
     def __rpow__(self, other: Any) -> Tensor: return apply(p.power, (other, self))
-    def __mod__(self, other: Any) -> Tensor: return apply(p.mod, (self, other))
-    def __rmod__(self, other: Any) -> Tensor: return apply(p.mod, (other, self))
+    def __mod__(self, other: Any) -> Tensor: return apply(more.mod, (self, other))
+    def __rmod__(self, other: Any) -> Tensor: return apply(more.mod, (other, self))
     def __matmul__(self, other: Any) -> Tensor: return apply(p.matmul, (self, other))
     def __rmatmul__(self, other: Any) -> Tensor: return apply(p.matmul, (other, self))
     def __floordiv__(self, other: Any) -> Any: return np.floor_divide(self, other)
@@ -495,21 +438,10 @@ class Tensor:
     def __imul__(self, other: Any) -> Tensor: return _in_place(self, p.multiply, other)
     def __itruediv__(self, other: Any) -> Tensor: return _in_place(self, p.divide, other)
     def __ipow__(self, other: Any) -> Tensor: return _in_place(self, p.power, other)  # type: ignore[misc]
-    def __imod__(self, other: Any) -> Tensor: return _in_place(self, p.mod, other)
+    def __imod__(self, other: Any) -> Tensor: return _in_place(self, more.mod, other)
 
-    def __lt__(self, other: Any) -> Any: return self._data < raw(other)
-    def __le__(self, other: Any) -> Any: return self._data <= raw(other)
-    def __gt__(self, other: Any) -> Any: return self._data > raw(other)
-    def __ge__(self, other: Any) -> Any: return self._data >= raw(other)
-    def __eq__(self, other: Any) -> Any: return self._data == raw(other)
-    def __ne__(self, other: Any) -> Any: return self._data != raw(other)
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> bool: return bool(self._data)
     def __float__(self) -> float: return float(_number(self))
     def __int__(self) -> int: return int(_number(self))
-    def __index__(self) -> int: return operator.index(self._data)
-    def __contains__(self, value: Any) -> bool: return bool(np.any(self._data == raw(value)))
     # fmt: on
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -520,49 +452,6 @@ class Tensor:
             "x[index] = value would change a value that the graph may need: write "
             "x = tg.index_update(x, index, value), or, to set a parameter, x.data[index] = value"
         )
-
-    def __len__(self) -> int:
-        if self.ndim == 0:
-            raise TypeError("a 0-d tensor has no len()")
-        return len(self._data)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    # Methods of ndarray
-
-    # fmt: off
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.sum_, (self,), {"axis": axis, "keepdims": keepdims})
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.mean, (self,), {"axis": axis, "keepdims": keepdims})
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.prod, (self,), {"axis": axis, "keepdims": keepdims})
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.max_, (self,), {"axis": axis, "keepdims": keepdims})
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: return apply(p.min_, (self,), {"axis": axis, "keepdims": keepdims})
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return apply(p.var, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return apply(p.std, (self,), {"axis": axis, "ddof": ddof, "keepdims": keepdims})
-    def cumsum(self, axis: int | None = None) -> Tensor: return apply(p.cumsum, (self,), {"axis": axis})
-    def cumprod(self, axis: int | None = None) -> Tensor: return apply(p.cumprod, (self,), {"axis": axis})
-    def ptp(self, axis: Any = None, keepdims: bool = False) -> Tensor: return np.ptp(self, axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
-    def argmax(self, axis: int | None = None) -> Any: return np.argmax(self._data, axis)
-    def argmin(self, axis: int | None = None) -> Any: return np.argmin(self._data, axis)
-    def argsort(self, axis: int = -1) -> Any: return np.argsort(self._data, axis)
-    def any(self, axis: Any = None) -> Any: return np.any(self._data, axis)
-    def all(self, axis: Any = None) -> Any: return np.all(self._data, axis)
-
-    def reshape(self, *shape: Any) -> Tensor: return apply(p.reshape, (self,), {"shape": _unpacked(shape)})
-    def transpose(self, *axes: Any) -> Tensor: return apply(p.transpose, (self,), {"axes": _unpacked(axes) if axes else None})
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return apply(p.swapaxes, (self,), {"axis1": axis1, "axis2": axis2})
-    def ravel(self) -> Tensor: return apply(p.ravel, (self,))
-    def flatten(self) -> Tensor: return apply(p.ravel, (self,))
-    def squeeze(self, axis: Any = None) -> Tensor: return apply(p.squeeze, (self,), {"axis": axis})
-    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor: return np.repeat(self, repeats, axis)  # type: ignore[return-value]
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: return np.diagonal(self, offset, axis1, axis2)  # type: ignore[return-value]
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: return np.trace(self, offset, axis1, axis2)  # type: ignore[return-value]
-    def take(self, indices: Any, axis: int | None = None) -> Tensor: return np.take(self, indices, axis)  # type: ignore[return-value]
-    def dot(self, other: Any) -> Tensor: return np.dot(self, other)  # type: ignore[no-any-return]
-    def clip(self, min: Any = None, max: Any = None) -> Tensor: return np.clip(self, min, max)  # type: ignore[no-any-return]
-    def round(self, decimals: int = 0) -> Tensor: return np.round(self, decimals)  # type: ignore[return-value]
-    def copy(self) -> Tensor: return apply(p.copy, (self,))
-    # fmt: on
 
     def astype(self, dtype: Any) -> Tensor:
         """A conversion that passes gradients on; one to integers or booleans is a constant."""
@@ -579,8 +468,6 @@ class Tensor:
             parts.append("requires_grad=True" if self.is_leaf else f"from={self._node.op}")
         return f"tensor({', '.join(parts)})"
 
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self._data), spec)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
@@ -623,10 +510,6 @@ def _number(t: Tensor) -> Any:
     return t.item()
 
 
-def _unpacked(shape: tuple[Any, ...]) -> Any:
-    return shape[0] if len(shape) == 1 else shape
-
-
 def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
     """`p -= step`: updates a leaf that requires grad, under no_grad; otherwise a new Tensor."""
     if t._node is None or not t.is_leaf:
@@ -644,60 +527,3 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
     else:
         t.data = t.dtype.type(new)
     return t
-
-
-# Dispatch of the NumPy functions that are not primitives
-
-WAYS_OUT = (
-    "use t.detach() or t.numpy() to leave the graph, functions listed in docs/functions.md to stay in "
-    "it, or tg.primitive to add this one with its gradient"
-)
-UFUNC_METHODS: dict[Any, Callable[..., Any]] = {
-    (np.add, "reduce"): np.sum,
-    (np.multiply, "reduce"): np.prod,
-    (np.maximum, "reduce"): np.max,
-    (np.minimum, "reduce"): np.min,
-    (np.logaddexp, "reduce"): p.logsumexp,
-    (np.add, "accumulate"): np.cumsum,
-    (np.multiply, "accumulate"): np.cumprod,
-}
-
-
-def _other_function(function: Any, args: Any, kwargs: Any) -> Any:
-    composed = COMPOSITIONS.get(function)
-    if composed is not None:
-        try:
-            inspect.signature(composed).bind(*args, **kwargs)
-        except TypeError as error:
-            _refuse(function, kwargs, str(error))
-        return composed(*args, **kwargs)
-    if function in CONSTANT:
-        out = function(*raw(args), **{k: raw(v) for k, v in kwargs.items()})
-        return constant(out) if getattr(getattr(out, "dtype", None), "kind", "") == "f" else out
-    module = function.__module__ or "numpy"
-    raise TypeError(f"{module}.{function.__name__} is not differentiable here; {WAYS_OUT}")
-
-
-def _bind(function: Any, primitive: Primitive, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Sort a NumPy call's arguments into arrays and params, by NumPy's own signature."""
-    signature = inspect.signature(function)
-    given = signature.bind(*args, **kwargs).arguments
-    names = list(signature.parameters)
-    arrays = [given.pop(name) for name in names[: len(primitive.rules)]]
-    for name in list(given):
-        if name not in primitive.params and given[name] is signature.parameters[name].default:
-            del given[name]
-    if not given.keys() <= set(primitive.params):
-        _refuse(function, {k: v for k, v in given.items() if k not in primitive.params})
-    return arrays, given
-
-
-def _refuse(function: Any, kwargs: dict[str, Any], why: str = "") -> None:
-    hints = {
-        "out": "a Tensor is never written into: assign the result instead",
-        "where": "select with np.where(condition, x, y)",
-        "dtype": "convert with t.astype(dtype)",
-    }
-    hint = next((text for key, text in hints.items() if key in kwargs), "leave it out")
-    names = ", ".join(f"{name}=" for name in kwargs)
-    raise TypeError(f"numpy.{function.__name__}: {why or names + ' is not supported on a Tensor'}; {hint}")

@@ -9,7 +9,6 @@ so transforms nest to any order and nothing is cut off silently.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,8 +60,8 @@ class _Run:
         arguments = list(args)
         for i in chosen:
             arguments[i] = rebuild(args[i], stream)
-        recording = MODE.get().record
-        with mode(record=True, transform=True):
+        record, _, enclosing = MODE.get()
+        with mode(record=True, transform=enclosing.union(self.variables)):
             result = f(*arguments, **kwargs)
         self.aux: Any = None
         if has_aux:
@@ -79,8 +78,8 @@ class _Run:
                     "if a constant is meant"
                 )
         nodes = ancestors([t._node for t in self.outs if t._node is not None])
-        self.linked = recording and any(
-            node.primitive is None and node not in self.variables for node in nodes
+        self.linked = record and any(  # on an enclosing transform's variable, or on a user's leaf
+            node in enclosing or (node.primitive is None and node.holder is not None) for node in nodes
         )
 
     def variable(self, leaf: Any) -> Tensor:
@@ -383,7 +382,7 @@ def checkpoint(f: Function) -> Function:
         out = run(inputs)
         if out._node is None or out._node.birth < start:
             return out
-        inside = [node for node in ancestors([out._node]) if node.birth > start]
+        data, inside = out._data, [node for node in ancestors([out._node]) if node.birth > start]
         own = [t._node for t in inputs]
         outside = dict.fromkeys(
             parent for node in inside for parent in node.parents
@@ -410,7 +409,7 @@ def checkpoint(f: Function) -> Function:
             return [found.get(target) for target in targets]
 
         node = Primitive()
-        node.name, node.function, node.forward = "checkpoint", f, lambda *values: out._data
+        node.name, node.function, node.forward = "checkpoint", f, lambda *values: data
         node.rules, node.joint, node.params = (), rule, ()
         node.saves = ((-1, *range(n)),)
         return apply(node, (*inputs, *captured))
