@@ -159,8 +159,10 @@ def test_gradient_has_its_tensors_dtype_and_shape():
     c = tg.tensor([1.0], requires_grad=True, dtype=np.float16)
     (a * b + c).sum().backward()
     assert [(t.grad.dtype, t.grad.shape) for t in (a, b, c)] == [
-        (np.float32, (2, 3)), (np.float64, ()), (np.float16, (1,))
-    ]  # fmt: skip
+        (np.float32, (2, 3)),
+        (np.float64, ()),
+        (np.float16, (1,)),
+    ]
     assert type(b.grad.data) is np.float64
 
 

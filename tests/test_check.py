@@ -42,7 +42,11 @@ def test_wrong_first_derivatives_fail(register, factor):
 
 
 def test_wrong_second_derivatives_fail(register):
-    half = register(lambda x: np.sin(x), lambda g, out, x: g * np.cos(x.detach() if isinstance(x, tg.Tensor) else x), name="half")
+    half = register(
+        lambda x: np.sin(x),
+        lambda g, out, x: g * np.cos(x.detach() if isinstance(x, tg.Tensor) else x),
+        name="half",
+    )
     assert tg.gradcheck(half, X, order=1)
     with pytest.raises(AssertionError):
         tg.gradcheck(half, X)
@@ -60,7 +64,9 @@ def test_the_worst_entry_is_named(register):
 
 def test_a_kink_is_reported():
     with pytest.raises(AssertionError, match="kink"):
-        tg.gradcheck(lambda x: np.maximum(x, 0.0) * 1.0 + 0.2 * np.minimum(x, 0.0), np.array([1.0, 1e-7]))
+        tg.gradcheck(
+            lambda x: np.maximum(x, 0.0) * 1.0 + 0.2 * np.minimum(x, 0.0), np.array([1.0, 1e-7])
+        )
     with pytest.raises(AssertionError, match="kink"):
         tg.gradcheck(np.abs, np.array([0.0]), order=2)
 
@@ -105,7 +111,9 @@ def test_an_infinity_in_the_backward_pass():
     x = leaf([1.0, 0.0])
     with tg.detect_anomaly(), np.errstate(all="ignore"):
         y = np.cbrt(x)  # finite, with an infinite slope at 0
-        with pytest.raises(tg.NonFiniteError, match=r"gradient of cbrt for argument 0 became inf at index \(1,\)") as error:
+        with pytest.raises(
+            tg.NonFiniteError, match=r"gradient of cbrt for argument 0 became inf at index \(1,\)"
+        ) as error:
             y.sum().backward()
     assert "an infinite slope at 0" in str(error.value)
 
@@ -131,7 +139,9 @@ def test_an_array_changed_before_backward_is_reported(changed):
     with tg.detect_anomaly():
         y = np.exp(x * x * a)
         {"argument": a, "result": y.data, "parameter": x.data}[changed][3] = 7.0
-        with pytest.raises(RuntimeError, match="changed in place after it was saved at .*test_check.py"):
+        with pytest.raises(
+            RuntimeError, match="changed in place after it was saved at .*test_check.py"
+        ):
             y.sum().backward()
 
 

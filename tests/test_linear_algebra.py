@@ -162,12 +162,17 @@ def test_results_are_numpys_types():
 @pytest.mark.parametrize(
     "x",
     [
-        np.arange(9.0).reshape(3, 3), np.diag([1.0, 2.0, 0.0]), np.diag([0.0, 2.0, 0.0]),
-        np.zeros((3, 3)), np.zeros((1, 1)),
-        np.eye(3), np.stack([np.eye(3), np.ones((3, 3))]), np.diag([1.0, 1e-9, 3.0]),
+        np.arange(9.0).reshape(3, 3),
+        np.diag([1.0, 2.0, 0.0]),
+        np.diag([0.0, 2.0, 0.0]),
+        np.zeros((3, 3)),
+        np.zeros((1, 1)),
+        np.eye(3),
+        np.stack([np.eye(3), np.ones((3, 3))]),
+        np.diag([1.0, 1e-9, 3.0]),
         array(4, 4, seed=2) * [1, 1, 1, 0],
     ],
-)  # fmt: skip
+)
 def test_det_of_singular_matrices(x):
     """The gradient is the matrix of cofactors, whatever the rank; and so on to the second order."""
     check(lambda x: la.det(x), x, single=False)

@@ -409,12 +409,25 @@ def test_python_scalars_are_weak():
     """Where NumPy would make a float64 array of a Python scalar, a Tensor stays float32."""
     t = Tensor(np.float32([1, 2]), requires_grad=True)
     for y in (
-        np.append(t, 1.0), np.hstack([t, 1.0]), np.stack([t[0], 1.0]), np.diff(t, prepend=0.5),
-        np.ediff1d(t, to_end=1.0), np.outer(t, 0.5), np.kron(t, 0.5), np.einsum(",i", 0.5, t),
-        np.interp(1.5, t, t), np.choose([0, 1], [t, 0.5]), np.gradient(t, 0.5), np.inner(0.5, t),
-        np.clip(t, 0.5, 1.5), np.where([True, False], t, 0.5), np.select([t > 1], [t], 0.5),
-        np.pad(t, 1, constant_values=0.5), np.trapezoid(t, dx=0.5), np.linalg.norm(t, 1.5),
-    ):  # fmt: skip
+        np.append(t, 1.0),
+        np.hstack([t, 1.0]),
+        np.stack([t[0], 1.0]),
+        np.diff(t, prepend=0.5),
+        np.ediff1d(t, to_end=1.0),
+        np.outer(t, 0.5),
+        np.kron(t, 0.5),
+        np.einsum(",i", 0.5, t),
+        np.interp(1.5, t, t),
+        np.choose([0, 1], [t, 0.5]),
+        np.gradient(t, 0.5),
+        np.inner(0.5, t),
+        np.clip(t, 0.5, 1.5),
+        np.where([True, False], t, 0.5),
+        np.select([t > 1], [t], 0.5),
+        np.pad(t, 1, constant_values=0.5),
+        np.trapezoid(t, dx=0.5),
+        np.linalg.norm(t, 1.5),
+    ):
         assert y.dtype == np.float32
         t.grad = None
         y.sum().backward()
@@ -424,9 +437,15 @@ def test_python_scalars_are_weak():
 def test_one_node_each():
     x = Tensor(C, requires_grad=True)
     for y in (
-        np.einsum("aij,bij->ab", x, x), np.tensordot(x, x, 0), np.dot(x, A.T), np.dot(x, 2.0),
-        np.clip(x, 0, 1), np.where(x > 0, x, 0), np.stack([x, x]), np.inner(x, A),
-    ):  # fmt: skip
+        np.einsum("aij,bij->ab", x, x),
+        np.tensordot(x, x, 0),
+        np.dot(x, A.T),
+        np.dot(x, 2.0),
+        np.clip(x, 0, 1),
+        np.where(x > 0, x, 0),
+        np.stack([x, x]),
+        np.inner(x, A),
+    ):
         assert all(parent is x._node for parent in y._node.parents if parent is not None)
 
 
@@ -474,17 +493,26 @@ def test_ties_and_nans():
 def test_mixed_arguments():
     t = Tensor([1.0, 2.0], requires_grad=True)
     for y in (
-        np.concatenate([[0.0], t, np.ones(1)]), np.stack([[1.0, 2.0], t]), np.append([3.0], t),
+        np.concatenate([[0.0], t, np.ones(1)]),
+        np.stack([[1.0, 2.0], t]),
+        np.append([3.0], t),
         np.outer([1.0, 2.0], t),
-        np.kron([1.0], t), np.average([3.0, 4.0], weights=t), np.where([True, False], 1.0, t),
+        np.kron([1.0], t),
+        np.average([3.0, 4.0], weights=t),
+        np.where([True, False], 1.0, t),
         np.inner(t, [1.0, 2.0]),
-        np.clip([0.0, 5.0], t, None), np.einsum("i,i", [1.0, 2.0], t),
+        np.clip([0.0, 5.0], t, None),
+        np.einsum("i,i", [1.0, 2.0], t),
         np.pad([1.0], 1, constant_values=0) + t[0],
-        np.meshgrid([1.0], t)[1], np.trapezoid([1.0, 2.0], t), np.gradient([1.0, 2.0], t),
+        np.meshgrid([1.0], t)[1],
+        np.trapezoid([1.0, 2.0], t),
+        np.gradient([1.0, 2.0], t),
         np.diff([1.0], prepend=t),
-        np.select([[True, False]], [t]), np.vdot([1.0, 2.0], t),
-        np.linalg.vecdot([1.0, 2.0], t), np.hstack([1.0, t]),
-    ):  # fmt: skip
+        np.select([[True, False]], [t]),
+        np.vdot([1.0, 2.0], t),
+        np.linalg.vecdot([1.0, 2.0], t),
+        np.hstack([1.0, t]),
+    ):
         assert y.requires_grad
 
 

@@ -28,19 +28,31 @@ UNARY = {
     "negative": (lambda x: -x, lambda x: -x),
     "abs": (np.abs, torch.abs),
     "clip": (lambda x: np.clip(x, -0.7, 1.1), lambda x: torch.clamp(x, -0.7, 1.1)),
-    "where": (lambda x: np.where(x > 0.1, x * 2.0, np.sin(x)), lambda x: torch.where(x > 0.1, x * 2.0, torch.sin(x))),
+    "where": (
+        lambda x: np.where(x > 0.1, x * 2.0, np.sin(x)),
+        lambda x: torch.where(x > 0.1, x * 2.0, torch.sin(x)),
+    ),
     "log1p": (lambda x: np.log1p(np.square(x)), lambda x: torch.log1p(torch.square(x))),
     "arctan": (np.arctan, torch.arctan),
     "arcsinh": (np.arcsinh, torch.arcsinh),
     "expm1": (lambda x: np.expm1(np.sin(x)), lambda x: torch.expm1(torch.sin(x))),
-    "sum": (lambda x: np.sum(x, axis=-1, keepdims=True), lambda x: torch.sum(x, dim=-1, keepdim=True)),
+    "sum": (
+        lambda x: np.sum(x, axis=-1, keepdims=True),
+        lambda x: torch.sum(x, dim=-1, keepdim=True),
+    ),
     "mean": (lambda x: np.mean(x, axis=0), lambda x: torch.mean(x, dim=0)),
     "var": (lambda x: np.var(x, axis=-1), lambda x: torch.var(x, dim=-1, correction=0)),
     "prod": (lambda x: np.prod(np.tanh(x), axis=-1), lambda x: torch.prod(torch.tanh(x), dim=-1)),
-    "max": (lambda x: np.max(x, axis=-1, keepdims=True), lambda x: torch.amax(x, dim=-1, keepdim=True)),
+    "max": (
+        lambda x: np.max(x, axis=-1, keepdims=True),
+        lambda x: torch.amax(x, dim=-1, keepdim=True),
+    ),
     "min": (lambda x: np.min(x), lambda x: torch.amin(x)),
     "cumsum": (lambda x: np.cumsum(x, axis=-1), lambda x: torch.cumsum(x, dim=-1)),
-    "cumprod": (lambda x: np.cumprod(np.tanh(x), axis=0), lambda x: torch.cumprod(torch.tanh(x), dim=0)),
+    "cumprod": (
+        lambda x: np.cumprod(np.tanh(x), axis=0),
+        lambda x: torch.cumprod(torch.tanh(x), dim=0),
+    ),
     "logsumexp": (lambda x: tg.logsumexp(x, axis=-1), lambda x: torch.logsumexp(x, dim=-1)),
     "transpose": (lambda x: np.swapaxes(x, 0, -1), lambda x: torch.swapaxes(x, 0, -1)),
     "flip": (lambda x: np.flip(x, 0), lambda x: torch.flip(x, (0,))),
@@ -52,8 +64,8 @@ UNARY = {
     "norm": (lambda x: np.linalg.norm(x, axis=-1), lambda x: torch.linalg.vector_norm(x, dim=-1)),
     "float32": (lambda x: x.astype(np.float32), lambda x: x.to(torch.float32)),
     "float64": (lambda x: x.astype(np.float64), lambda x: x.to(torch.float64)),
-}  # fmt: skip
-NEEDS_AXIS = "sum mean var prod max cumsum cumprod logsumexp transpose flip getitem first sort roll norm".split()
+}
+NEEDS_AXIS = ["sum", "mean", "var", "prod", "max", "cumsum", "cumprod", "logsumexp", "transpose", "flip", "getitem", "first", "sort", "roll", "norm"]
 BINARY = {
     "add": (lambda x, y: x + y, lambda x, y: x + y),
     "subtract": (lambda x, y: x - y, lambda x, y: x - y),
@@ -62,22 +74,37 @@ BINARY = {
     "maximum": (np.maximum, torch.maximum),
     "minimum": (np.minimum, torch.minimum),
     "hypot": (lambda x, y: np.hypot(x, y + 3.0), lambda x, y: torch.hypot(x, y + 3.0)),
-    "arctan2": (lambda x, y: np.arctan2(x, np.abs(y) + 0.5), lambda x, y: torch.arctan2(x, torch.abs(y) + 0.5)),
+    "arctan2": (
+        lambda x, y: np.arctan2(x, np.abs(y) + 0.5),
+        lambda x, y: torch.arctan2(x, torch.abs(y) + 0.5),
+    ),
     "logaddexp": (np.logaddexp, torch.logaddexp),
-    "power": (lambda x, y: np.power(np.abs(x) + 0.5, np.tanh(y)), lambda x, y: torch.pow(torch.abs(x) + 0.5, torch.tanh(y))),
+    "power": (
+        lambda x, y: np.power(np.abs(x) + 0.5, np.tanh(y)),
+        lambda x, y: torch.pow(torch.abs(x) + 0.5, torch.tanh(y)),
+    ),
     "matmul": (np.matmul, torch.matmul),
-    "stack": (lambda x, y: np.stack(np.broadcast_arrays(x, y)), lambda x, y: torch.stack(torch.broadcast_tensors(x, y))),
+    "stack": (
+        lambda x, y: np.stack(np.broadcast_arrays(x, y)),
+        lambda x, y: torch.stack(torch.broadcast_tensors(x, y)),
+    ),
     "outer": (lambda x, y: x[..., None] * y, lambda x, y: x[..., None] * y),
     "scalar": (lambda x, y: 1.5 * x - y / 2, lambda x, y: 1.5 * x - y / 2),
-}  # fmt: skip
+}
 
 
 def promotable(name, x, y):
     """PyTorch's 0-d tensors do not widen others, and its matmul and hypot do not mix dtypes."""
-    if x.dtype != y.dtype and (0 in (x.ndim, y.ndim) or name in {"matmul", "hypot", "arctan2", "logaddexp", "stack"}):
+    if x.dtype != y.dtype and (
+        0 in (x.ndim, y.ndim) or name in {"matmul", "hypot", "arctan2", "logaddexp", "stack"}
+    ):
         return False
     if name == "matmul":
-        return min(x.ndim, y.ndim) > 0 and x.shape[-1] == y.shape[-2 if y.ndim > 1 else 0] and max(x.ndim, y.ndim) < 3
+        return (
+            min(x.ndim, y.ndim) > 0
+            and x.shape[-1] == y.shape[-2 if y.ndim > 1 else 0]
+            and max(x.ndim, y.ndim) < 3
+        )
     if name == "outer":
         x, name = x[..., None], "multiply"
     try:
@@ -120,8 +147,16 @@ def program(seed, mixed):
         names.append(name)
     loss, their_loss = 0.0, 0.0
     for a, b in zip(ours[-3:], theirs[-3:], strict=True):
-        loss = loss + (a.astype(np.float64) * np.cos(np.arange(float(a.size)).reshape(a.shape))).sum()
-        their_loss = their_loss + (b.double() * torch.cos(torch.arange(b.numel(), dtype=torch.float64).reshape(b.shape))).sum()
+        loss = (
+            loss + (a.astype(np.float64) * np.cos(np.arange(float(a.size)).reshape(a.shape))).sum()
+        )
+        their_loss = (
+            their_loss
+            + (
+                b.double()
+                * torch.cos(torch.arange(b.numel(), dtype=torch.float64).reshape(b.shape))
+            ).sum()
+        )
     loss.backward()
     their_loss.backward()
     for a, b in zip(ours, theirs, strict=True):
@@ -143,4 +178,6 @@ def test_random_programs_agree_with_pytorch(block, mixed):
             assert a.shape == b.shape, (seed, names)
             assert a.dtype == b.dtype, (seed, names)
             scale = 1 + np.abs(b).max(initial=0)
-            np.testing.assert_allclose(a / scale, b / scale, atol=tolerance, rtol=0, err_msg=f"{seed} {names}")
+            np.testing.assert_allclose(
+                a / scale, b / scale, atol=tolerance, rtol=0, err_msg=f"{seed} {names}"
+            )

@@ -24,10 +24,19 @@ def leaf(data, **kwargs):
 
 @pytest.mark.parametrize(
     ("data", "dtype"),
-    [(1, np.int64), (1.5, np.float64), ([1, 2.0], np.float64), ([True], np.bool_), (np.float32(2), np.float32),
-     ([[]], np.float64), (np.ones((2, 0), np.float16), np.float16), (np.arange(3, dtype=">f8"), np.float64),
-     (range(3), np.int64), (1 + 2j, np.complex128)],
-)  # fmt: skip
+    [
+        (1, np.int64),
+        (1.5, np.float64),
+        ([1, 2.0], np.float64),
+        ([True], np.bool_),
+        (np.float32(2), np.float32),
+        ([[]], np.float64),
+        (np.ones((2, 0), np.float16), np.float16),
+        (np.arange(3, dtype=">f8"), np.float64),
+        (range(3), np.int64),
+        (1 + 2j, np.complex128),
+    ],
+)
 def test_tensor_takes_numbers(data, dtype):
     t = tg.tensor(data)
     assert t.dtype == dtype
@@ -74,7 +83,17 @@ def test_tensor_refuses(make, error, message):
 # Operators
 
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.mod]
-OTHERS = [2, 2.5, np.float64(2.5), np.float32(1.5), np.int64(2), np.array([1.0, 2.0, 3.0]), np.array([[1, 2, 3]]), [1.0, 2.0, 3.0], True]
+OTHERS = [
+    2,
+    2.5,
+    np.float64(2.5),
+    np.float32(1.5),
+    np.int64(2),
+    np.array([1.0, 2.0, 3.0]),
+    np.array([[1, 2, 3]]),
+    [1.0, 2.0, 3.0],
+    True,
+]
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=repr)
@@ -94,8 +113,14 @@ def test_operators_both_ways_round(op, other):
 
 def test_every_operator_matches_numpy_and_is_recorded():
     t, y = leaf(X), leaf(X + 3)
-    assert tg.gradcheck(lambda a, b: (-a + +b * a - b / a) ** 2 % 7.3 + abs(a) - 2.0 / b + 1.5**a - (3.0 - b) % b, X, X + 3)
-    assert tg.gradcheck(lambda a, b: a @ b.T @ np.ones((2, 2)) + np.ones((2, 3)) @ b.T @ np.eye(2), X, X + 3)
+    assert tg.gradcheck(
+        lambda a, b: (-a + +b * a - b / a) ** 2 % 7.3 + abs(a) - 2.0 / b + 1.5**a - (3.0 - b) % b,
+        X,
+        X + 3,
+    )
+    assert tg.gradcheck(
+        lambda a, b: a @ b.T @ np.ones((2, 2)) + np.ones((2, 3)) @ b.T @ np.eye(2), X, X + 3
+    )
     for op in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
         for other in (y, X, 0.5):
             plain = other.data if isinstance(other, tg.Tensor) else other
@@ -111,7 +136,13 @@ def test_every_operator_matches_numpy_and_is_recorded():
 
 
 def test_the_same_tensor_twice_in_one_call():
-    for f, slope in ((np.add, 2.0), (np.multiply, 6.0), (np.subtract, 0.0), (np.divide, 0.0), (np.maximum, 1.0)):
+    for f, slope in (
+        (np.add, 2.0),
+        (np.multiply, 6.0),
+        (np.subtract, 0.0),
+        (np.divide, 0.0),
+        (np.maximum, 1.0),
+    ):
         x = leaf(3.0)
         f(x, x).backward()
         assert x.grad.item() == slope
@@ -149,12 +180,36 @@ def test_shape_errors_name_the_operation_and_the_shapes():
 # ndarray's methods
 
 METHODS = {
-    "sum": [(), (0,)], "mean": [(), (1,)], "prod": [()], "max": [(), (0,)], "min": [(1,)], "var": [(0,)], "std": [()],
-    "cumsum": [(), (1,)], "cumprod": [(0,)], "reshape": [(3, 2), ((3, 2),), (-1,)], "transpose": [(), (1, 0), ((1, 0),)],
-    "swapaxes": [(0, 1)], "ravel": [()], "flatten": [()], "squeeze": [()], "repeat": [(2,), (2, 1)], "diagonal": [()],
-    "trace": [()], "take": [([0, 5],)], "dot": [(np.ones(3),)], "clip": [(-0.5, 1.0)], "copy": [()],
-    "argmax": [(), (1,)], "argmin": [(0,)], "argsort": [()], "any": [()], "all": [(0,)], "round": [(1,)], "astype": [(np.float32,)],
-}  # fmt: skip
+    "sum": [(), (0,)],
+    "mean": [(), (1,)],
+    "prod": [()],
+    "max": [(), (0,)],
+    "min": [(1,)],
+    "var": [(0,)],
+    "std": [()],
+    "cumsum": [(), (1,)],
+    "cumprod": [(0,)],
+    "reshape": [(3, 2), ((3, 2),), (-1,)],
+    "transpose": [(), (1, 0), ((1, 0),)],
+    "swapaxes": [(0, 1)],
+    "ravel": [()],
+    "flatten": [()],
+    "squeeze": [()],
+    "repeat": [(2,), (2, 1)],
+    "diagonal": [()],
+    "trace": [()],
+    "take": [([0, 5],)],
+    "dot": [(np.ones(3),)],
+    "clip": [(-0.5, 1.0)],
+    "copy": [()],
+    "argmax": [(), (1,)],
+    "argmin": [(0,)],
+    "argsort": [()],
+    "any": [()],
+    "all": [(0,)],
+    "round": [(1,)],
+    "astype": [(np.float32,)],
+}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -189,7 +244,14 @@ def test_reading():
     with pytest.raises(TypeError, match="0-d"):
         iter(leaf(1.0)).__next__()
     one = leaf(2.75)
-    assert (float(one), int(one), bool(one), one.item(), f"{one:.1f}", f"{one}") == (2.75, 2, True, 2.75, "2.8", "2.75")
+    assert (float(one), int(one), bool(one), one.item(), f"{one:.1f}", f"{one}") == (
+        2.75,
+        2,
+        True,
+        2.75,
+        "2.8",
+        "2.75",
+    )
     assert float(leaf([[2.0]])) == 2.0
     assert math.isclose(one, 2.75)
     assert [10, 20, 30][tg.tensor(1)] == 20
@@ -230,7 +292,13 @@ def test_leaving_the_graph():
     assert not d.requires_grad
     assert isinstance((t * 2).numpy(), np.ndarray)
     assert isinstance(leaf(1.0).numpy(), np.ndarray)
-    for cut in (np.asarray, np.array, np.float64, lambda x: np.array([x]), lambda x: np.full(3, x[0, 0])):
+    for cut in (
+        np.asarray,
+        np.array,
+        np.float64,
+        lambda x: np.array([x]),
+        lambda x: np.full(3, x[0, 0]),
+    ):
         with pytest.raises(TypeError, match="silently"):
             cut(t)
     for f in (math.sin, float, int, np.float64):
@@ -294,7 +362,14 @@ def test_a_leaf_updates_in_place_under_no_grad(data):
     assert p.is_leaf
     assert p.requires_grad
     assert np.ndim(data) == 0 or p.data is before
-    for change in (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.imod):
+    for change in (
+        operator.iadd,
+        operator.isub,
+        operator.imul,
+        operator.itruediv,
+        operator.ipow,
+        operator.imod,
+    ):
         with pytest.raises(RuntimeError, match=r"no_grad"):
             change(p, 1.0)
 
@@ -404,7 +479,9 @@ def test_threads_build_graphs_side_by_side():
 # Copies and pickles
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
 def test_copies_carry_their_graph(twin):
     w, c = leaf(X), tg.tensor(X * 2)
     w.name, c.name = "w", "c"
@@ -424,7 +501,9 @@ def test_copies_carry_their_graph(twin):
         twin(loss).backward()
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
 def test_copies_of_gradients_with_a_graph(twin):
     x = leaf(X)
     (x**3).sum().backward(create_graph=True)

@@ -41,7 +41,9 @@ def test_softmax_jacobian():
         return np.exp(x - tg.logsumexp(x))
 
     y = softmax(X)
-    np.testing.assert_allclose(tg.jacobian(softmax)(X), np.diag(y) - np.outer(y, y), rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(
+        tg.jacobian(softmax)(X), np.diag(y) - np.outer(y, y), rtol=1e-13, atol=1e-16
+    )
 
 
 def test_nesting_to_any_order():
@@ -89,7 +91,7 @@ def test_hessian_where_a_gradient_is_zero():
         (lambda x: (x**3 - 1) ** 2 / 2, 1.0, 9.0),
         (lambda x: x**2, 0.0, 2.0),
         (lambda x: np.sin(x) * x, 0.0, 2.0),
-        (lambda x: np.sinc(x), 0.0, -np.pi**2 / 3),
+        (lambda x: np.sinc(x), 0.0, -(np.pi**2) / 3),
         (lambda x: np.maximum(x, -1.0) ** 2, 0.0, 2.0),
     ):
         assert tg.grad(tg.grad(f))(at) == pytest.approx(second, rel=1e-12)
@@ -162,7 +164,10 @@ def test_argnums_and_aux():
     assert tg.grad(f, argnum=1)(2.0, 3.0, k=2.0) == 4.0
     assert tg.grad(f, argnums=(0, 1))(2.0, 3.0) == (3.0, 2.0)
     assert tg.grad(f, argnums=-1)(2.0, 3.0) == 2.0
-    assert tg.grad(lambda x: (x * x, {"x": x, "note": "n"}), has_aux=True)(3.0) == (6.0, {"x": 3.0, "note": "n"})
+    assert tg.grad(lambda x: (x * x, {"x": x, "note": "n"}), has_aux=True)(3.0) == (
+        6.0,
+        {"x": 3.0, "note": "n"},
+    )
     assert tg.value_and_grad(lambda x: (x * x, x), has_aux=True)(3.0) == ((9.0, 3.0), 6.0)
     assert tg.hessian(lambda x, y: x * x * y, argnums=(0, 1))(2.0, 3.0) == ((6.0, 4.0), (4.0, 0.0))
     jac, aux = tg.jacobian(lambda x: (x * 2.0, "aux"), has_aux=True)(X)
@@ -231,7 +236,9 @@ def test_checkpoint_equals_the_plain_function():
 
     for derivative in (tg.grad, tg.hessian):
         plain = derivative(lambda x: loss(x, lambda f: f))(A)
-        np.testing.assert_allclose(derivative(lambda x: loss(x, tg.checkpoint))(A), plain, rtol=1e-13)
+        np.testing.assert_allclose(
+            derivative(lambda x: loss(x, tg.checkpoint))(A), plain, rtol=1e-13
+        )
 
 
 def test_checkpoint_reaches_captured_tensors():

@@ -1,6 +1,7 @@
 """tinygrad_lite: automatic differentiation on NumPy, small enough to read in one sitting."""
 
 from . import calculus as _calculus  # noqa: F401 (registers functions)
+from . import data as data
 from . import functional as functional
 from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)

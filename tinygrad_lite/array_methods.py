@@ -114,4 +114,6 @@ class ArrayMethods:
         return (self[i] for i in range(len(self)))
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self._data), spec)
+        return (
+            format(self.item(), spec) if spec and self.size == 1 else format(str(self._data), spec)
+        )

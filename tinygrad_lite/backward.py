@@ -48,7 +48,9 @@ def fit(g: Any, like: Any) -> Any:
             i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1
         )
         if extra < 0 or any(g.shape[i] != n for i, n in enumerate(shape, extra) if i not in axes):
-            raise ValueError(f"a gradient rule returned shape {g.shape} for an argument of shape {shape}")
+            raise ValueError(
+                f"a gradient rule returned shape {g.shape} for an argument of shape {shape}"
+            )
         g = np.sum(g, axis=axes).reshape(shape)
     if g.dtype != like.dtype:
         g = g.astype(like.dtype)
@@ -96,18 +98,21 @@ def gradients(
             results[node] = g
             if wanted is not None:
                 continue
+        if not create_graph and (g.__class__ in SCALARS or g.size <= SMALL):
+            node.cotangent = g
         primitive = node.primitive
         if primitive is None:
             continue
-        args, out = node.args, node.out
+        args: Any = node.args
+        out = node.out
         if create_graph:
             args = [
-                constant(value, parent if parent.__class__ is Node else None) if _is_value(value) else value
+                constant(value, parent if parent.__class__ is Node else None)
+                if _is_value(value)
+                else value
                 for value, parent in zip(args, node.parents, strict=True)
             ]
             out = constant(out, node) if _is_value(out) else out
-        elif g.__class__ in SCALARS or g.size <= SMALL:
-            node.cotangent = g
         for observer in observers:
             observer.before_rules(node, g)
         if primitive.joint is not None:
@@ -151,11 +156,16 @@ def _is_value(value: Any) -> bool:
     return value.__class__ is not Spec and getattr(value, "dtype", None) is not None
 
 
-def _is_fresh(piece: Any, g: Any, out: Any, args: list[Any]) -> bool:
+def _is_fresh(piece: Any, g: Any, out: Any, args: Iterable[Any]) -> bool:
     """Whether a rule made this array itself, rather than passing on one that it was given."""
     if piece.__class__ is not np.ndarray:
         return True
-    return piece.base is None and piece is not g and piece is not out and all(piece is not a for a in args)
+    return (
+        piece.base is None
+        and piece is not g
+        and piece is not out
+        and all(piece is not a for a in args)
+    )
 
 
 def backward(
@@ -206,7 +216,9 @@ def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
             )
         gradient = np.ones_like(t._data) if t.ndim else t.dtype.type(1)
     elif np.shape(raw(gradient)) != t.shape:
-        raise ValueError(f"the cotangent of a {t.shape} tensor cannot have shape {np.shape(raw(gradient))}")
+        raise ValueError(
+            f"the cotangent of a {t.shape} tensor cannot have shape {np.shape(raw(gradient))}"
+        )
     if create_graph and isinstance(gradient, Tensor):
         return gradient if gradient.dtype == t.dtype else gradient.astype(t.dtype)
     array = as_array(raw(gradient), dtype=t.dtype)

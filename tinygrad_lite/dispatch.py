@@ -22,13 +22,7 @@ COMPOSITIONS: dict[Any, Callable[..., Any]] = {}  # filled by numpy_functions.py
 # Piecewise constant or not numeric: the result is a plain array or a constant, and that is meant.
 CONSTANT: set[Any] = {
     getattr(np, name)
-    for name in """floor ceil trunc rint round around fix sign heaviside floor_divide
-        equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not
-        logical_xor isfinite isinf isnan isposinf isneginf signbit any all allclose isclose
-        array_equal array_equiv argmax argmin nanargmax nanargmin argsort argpartition argwhere
-        nonzero flatnonzero count_nonzero searchsorted digitize isin shape ndim size zeros_like
-        ones_like empty_like result_type can_cast iscomplexobj isrealobj array_repr array_str
-        array2string shares_memory may_share_memory""".split()
+    for name in ["floor", "ceil", "trunc", "rint", "round", "around", "fix", "sign", "heaviside", "floor_divide", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not", "logical_xor", "isfinite", "isinf", "isnan", "isposinf", "isneginf", "signbit", "any", "all", "allclose", "isclose", "array_equal", "array_equiv", "argmax", "argmin", "nanargmax", "nanargmin", "argsort", "argpartition", "argwhere", "nonzero", "flatnonzero", "count_nonzero", "searchsorted", "digitize", "isin", "shape", "ndim", "size", "zeros_like", "ones_like", "empty_like", "result_type", "iscomplexobj", "isrealobj", "array_repr", "array_str", "array2string", "shares_memory", "may_share_memory"]
 } | {np.linalg.matrix_rank}
 
 UFUNC_METHODS: dict[Any, Callable[..., Any]] = {

@@ -172,13 +172,17 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
     leaf 6.0 []
     """
     if loss._node is None:
-        raise RuntimeError("explain: this tensor is a constant, so there is no backward pass to explain")
+        raise RuntimeError(
+            "explain: this tensor is a constant, so there is no backward pass to explain"
+        )
     order = ancestors([loss._node])
     label = labels(order)
     recorder = _Recorder()
     with mode(record=False, observers=(*MODE.get().observers, recorder)):
         found = gradients({loss._node: cotangent_for(loss, gradient)})
-    of: Counter[Node] = Counter(node.parents[i] for node, _, sent in recorder.visits for i, _ in sent)
+    of: Counter[Node] = Counter(
+        node.parents[i] for node, _, sent in recorder.visits for i, _ in sent
+    )
     arrivals: Counter[Node] = Counter()
     totals: dict[Node, Any] = {}
     for node, g, sent in recorder.visits:
@@ -189,7 +193,9 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
             totals[parent] = totals[parent] + piece if parent in totals else piece
             slope = None
             if g.ndim == piece.ndim == 0 and node.primitive.joint is None:
-                slope = node.primitive.rules[i](node.dtype.type(1), node.out, *node.args, **node.params)
+                slope = node.primitive.rules[i](
+                    node.dtype.type(1), node.out, *node.args, **node.params
+                )
             local = local_derivative(node, i, label)
             count = arrivals[parent], of[parent], totals[parent]
             contributions.append(Contribution(parent, label[parent], local, slope, piece, *count))
@@ -266,6 +272,8 @@ def show(value: Any) -> str:
     if array.ndim == 0:
         return f"{array[()]:.4g}"
     if array.size <= 3:
-        return np.array2string(array, precision=4, separator=", ").replace("\n", "")
+        return np.array2string(
+            array, separator=", ", formatter={"float": lambda x: f"{x:.4g}"}, max_line_width=200
+        ).replace("\n", "")
     rms = float(np.sqrt(np.mean(np.square(np.abs(array.astype(float))))))
     return f"{array.dtype} {array.shape}, rms {rms:.4g}"

@@ -16,7 +16,9 @@ import numpy as np
 from .backward import ancestors
 from .tensor import Node, Tensor
 
-Row = tuple[Any, ...]  # primitive, parents (row numbers, or a named constant), args, params, out, name, state
+Row = tuple[
+    Any, ...
+]  # primitive, parents (row numbers, or a named constant), args, params, out, name, state
 
 
 def rows(node: Node) -> list[Row]:
@@ -27,7 +29,17 @@ def rows(node: Node) -> list[Row]:
     for n in order:
         holder = n.holder() if n.holder is not None and n.primitive is None else None
         parents = tuple([place.get(parent, parent) for parent in n.parents])
-        out.append((n.primitive if holder is None else holder, parents, n.args, n.params, n.out, n.name, n.state))
+        out.append(
+            (
+                n.primitive if holder is None else holder,
+                parents,
+                n.args,
+                n.params,
+                n.out,
+                n.name,
+                n.state,
+            )
+        )
     return out
 
 
@@ -60,7 +72,14 @@ def _blank(kind: type[Tensor]) -> Tensor:
 
 def _reduce(self: Tensor) -> Any:
     table = rows(self._node) if self._node is not None and not self.is_leaf else None
-    state = self._data, self.requires_grad, table, self._name, self._grad, getattr(self, "__dict__", None)
+    state = (
+        self._data,
+        self.requires_grad,
+        table,
+        self._name,
+        self._grad,
+        getattr(self, "__dict__", None),
+    )
     return _blank, (type(self),), state
 
 
@@ -89,10 +108,12 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
              label, state)
             for source, parents, args, params, out, label, state in table
         ]  # fmt: skip
-    _setstate(new, (twin(data), requires_grad, table, name, twin(grad), copy.deepcopy(attributes, memo)))
+    _setstate(
+        new, (twin(data), requires_grad, table, name, twin(grad), copy.deepcopy(attributes, memo))
+    )
     return new
 
 
-Tensor.__reduce__ = _reduce  # type: ignore[method-assign]
+Tensor.__reduce__ = _reduce  # type: ignore[method-assign,assignment]
 Tensor.__setstate__ = _setstate  # type: ignore[attr-defined]
 Tensor.__deepcopy__ = _deepcopy  # type: ignore[attr-defined]

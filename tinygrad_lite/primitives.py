@@ -31,13 +31,20 @@ BY_NAME: dict[str, Primitive] = {}  # by name: what a pickle holds
 class Primitive:
     """A function with its gradient rules. Calling it on Tensors records one node.
 
-    Attributes: `name` (in diagrams), `function` (what NumPy's protocols look up), `forward` (what
-    runs), `rules` (one per argument; None: no gradient) or `joint` (one rule for all arguments),
-    `saves` (per rule, the positions it reads; -1 is the output; None: everything), `params` (the
-    names of the arguments that are not arrays).
+    `function` is what NumPy's protocols look up, `forward` what runs; `rules` has one rule per
+    argument (None: no gradient), `joint` is one for all of them; `saves` holds, per rule, the
+    positions it reads (-1: the output; None: everything); `params` names the other arguments.
     """
 
     __slots__ = ("forward", "function", "joint", "name", "params", "rules", "saves")
+
+    name: str
+    function: Callable[..., Any]
+    forward: Callable[..., Any]
+    rules: tuple[Rule | None, ...]
+    joint: Rule | None
+    saves: tuple[tuple[int, ...], ...] | None
+    params: tuple[str, ...]
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         for value in args:

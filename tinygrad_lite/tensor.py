@@ -22,7 +22,8 @@ import numpy as np
 
 from . import more_primitives as more
 from . import primitives as p
-from .array_methods import ArrayMethods, raw
+from .array_methods import ArrayMethods
+from .array_methods import raw as raw
 from .primitives import Primitive
 
 SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
@@ -38,7 +39,9 @@ class Mode(NamedTuple):
 
     record: bool = True
     observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
-    transform: frozenset[Any] = frozenset()  # the variables of the grad(f) and its kin that are running
+    transform: frozenset[Any] = (
+        frozenset()
+    )  # the variables of the grad(f) and its kin that are running
 
 
 MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=Mode())
@@ -107,11 +110,24 @@ class Node:
     """
 
     __slots__ = (
-        "args", "birth", "cotangent", "holder", "left", "name", "others", "out", "params", "primitive", "right",
-        "state", "__weakref__",
+        "__weakref__",
+        "args",
+        "birth",
+        "cotangent",
+        "holder",
+        "left",
+        "name",
+        "others",
+        "out",
+        "params",
+        "primitive",
+        "right",
+        "state",
     )  # fmt: skip
 
-    def __init__(self, primitive: Any, parents: Sequence[Any], args: tuple[Any, ...], params: Any, out: Any) -> None:
+    def __init__(
+        self, primitive: Any, parents: Sequence[Any], args: tuple[Any, ...], params: Any, out: Any
+    ) -> None:
         n = len(parents)
         self.primitive = primitive
         self.left = parents[0] if n else None
@@ -222,14 +238,18 @@ def operand(value: Any) -> Any:
         if type(value) is not np.ndarray:
             value = as_array(value)
         if value.dtype.kind not in "biufc":
-            raise TypeError(f"expected numbers, got an array of dtype {value.dtype} and shape {value.shape}")
+            raise TypeError(
+                f"expected numbers, got an array of dtype {value.dtype} and shape {value.shape}"
+            )
     return value
 
 
 def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     """NumPy's conversion, with errors that say what to do."""
     if hasattr(data, "mask") and hasattr(data, "filled"):
-        raise TypeError("a masked array would lose its mask here: pass .filled(value) or .compressed()")
+        raise TypeError(
+            "a masked array would lose its mask here: pass .filled(value) or .compressed()"
+        )
     try:
         array = np.array(data, dtype=dtype, copy=copy)
     except ValueError as error:
@@ -246,7 +266,8 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
 def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exception:
     """NumPy's error, with the operation and the shapes that it was given."""
     given = ", ".join(
-        f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}" for v in values
+        f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}"
+        for v in values
     )
     kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
     kind = next(k for k in kinds if isinstance(error, k))
@@ -260,7 +281,7 @@ class Tensor(ArrayMethods):
     requires a gradient, each is recorded, and `backward()` walks the record.
     """
 
-    __slots__ = ("_data", "_grad", "_name", "_node", "__weakref__")
+    __slots__ = ("__weakref__", "_data", "_grad", "_name", "_node")
 
     _data: Any
     _node: Node | None
@@ -288,7 +309,9 @@ class Tensor(ArrayMethods):
     @data.setter
     def data(self, value: Any) -> None:
         if self._node is not None and not self.is_leaf:
-            raise RuntimeError("the data of a computed tensor cannot be replaced: its graph would not notice")
+            raise RuntimeError(
+                "the data of a computed tensor cannot be replaced: its graph would not notice"
+            )
         value = as_array(value._data if isinstance(value, Tensor) else value)
         if self._node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ValueError(
@@ -306,7 +329,9 @@ class Tensor(ArrayMethods):
     @property
     def is_leaf(self) -> bool:
         """Not computed from something that requires a gradient."""
-        return self._node is None or (self._node.primitive is None and self._node.holder is not None)
+        return self._node is None or (
+            self._node.primitive is None and self._node.holder is not None
+        )
 
     @property
     def grad_fn(self) -> Node | None:
@@ -327,8 +352,12 @@ class Tensor(ArrayMethods):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None and np.shape(value) != self.shape:
-            raise ValueError(f"the gradient of a {self.shape} tensor cannot have shape {np.shape(value)}")
-        self._grad = value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
+            raise ValueError(
+                f"the gradient of a {self.shape} tensor cannot have shape {np.shape(value)}"
+            )
+        self._grad = (
+            value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
+        )
 
     @property
     def name(self) -> str | None:
@@ -382,7 +411,9 @@ class Tensor(ArrayMethods):
     def item(self) -> Any:
         """The one entry as a Python number."""
         if self.size != 1:
-            raise ValueError(f"only a tensor of one entry is a Python number; this one has shape {self.shape}")
+            raise ValueError(
+                f"only a tensor of one entry is a Python number; this one has shape {self.shape}"
+            )
         return self._data.item()
 
     # NumPy's protocols
@@ -399,7 +430,9 @@ class Tensor(ArrayMethods):
         return np.array(self._data, dtype=dtype, copy=copy)
 
     @staticmethod
-    def _call_primitive(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    def _call_primitive(
+        primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]
+    ) -> Tensor:
         n = len(args) if primitive.joint else len(primitive.rules)
         params = dict(zip(primitive.params, args[n:], strict=False)) | params
         if not params.keys() <= set(primitive.params) or len(args) < n:
@@ -460,14 +493,15 @@ class Tensor(ArrayMethods):
         return constant(self._data.astype(dtype))
 
     def __repr__(self) -> str:
-        values = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(", threshold=200)
+        values = np.array2string(
+            np.asarray(self._data), separator=", ", prefix="tensor(", threshold=200
+        )
         parts = [values, f"dtype={self.dtype}"]
         if self._name is not None:
             parts.append(f"name={self._name!r}")
         if self._node is not None:
             parts.append("requires_grad=True" if self.is_leaf else f"from={self._node.op}")
         return f"tensor({', '.join(parts)})"
-
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
@@ -519,7 +553,9 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
             f"{primitive.name} in place would change a leaf that requires a gradient while recording: "
             "update parameters inside `with tg.no_grad():`, or write p = p + ... for a new tensor"
         )
-    new = primitive.forward(t._data, operand(other) if not isinstance(other, Tensor) else other._data)
+    new = primitive.forward(
+        t._data, operand(other) if not isinstance(other, Tensor) else other._data
+    )
     if np.shape(new) != t.shape:
         raise ValueError(f"in-place {primitive.name}: {np.shape(new)} does not fit into {t.shape}")
     if t.ndim:

@@ -50,7 +50,9 @@ class _Run:
     ) -> None:
         chosen = argnum if isinstance(argnum, tuple) else (argnum,)
         if not all(-len(args) <= i < len(args) for i in chosen):
-            raise TypeError(f"{name}: argnum={argnum}, but {len(args)} positional arguments were given")
+            raise TypeError(
+                f"{name}: argnum={argnum}, but {len(args)} positional arguments were given"
+            )
         self.name = name
         self.given = tuple(args[i] for i in chosen) if isinstance(argnum, tuple) else args[argnum]
         self.plain = not any(isinstance(leaf, Tensor) for leaf in leaves(args))
@@ -79,7 +81,8 @@ class _Run:
                 )
         nodes = ancestors([t._node for t in self.outs if t._node is not None])
         self.linked = record and any(  # on an enclosing transform's variable, or on a user's leaf
-            node in enclosing or (node.primitive is None and node.holder is not None) for node in nodes
+            node in enclosing or (node.primitive is None and node.holder is not None)
+            for node in nodes
         )
 
     def variable(self, leaf: Any) -> Tensor:
@@ -131,8 +134,13 @@ class _Run:
         given = leaves(self.given)
         full = [np.zeros_like(raw(leaf), dtype=node.dtype) if g is None else g
                 for g, leaf, node in zip(found, given, self.variables, strict=True)]  # fmt: skip
-        answers = [self.give(g, not isinstance(x, Tensor)) for g, x in zip(full, given, strict=True)]
-        return rebuild(self.given, iter([g[()] if g.ndim == 0 and isinstance(g, np.ndarray) else g for g in answers]))
+        answers = [
+            self.give(g, not isinstance(x, Tensor)) for g, x in zip(full, given, strict=True)
+        ]
+        return rebuild(
+            self.given,
+            iter([g[()] if g.ndim == 0 and isinstance(g, np.ndarray) else g for g in answers]),
+        )
 
     def with_aux(self, answer: Any, has_aux: bool) -> Any:
         if not has_aux:
@@ -145,7 +153,9 @@ def _transform(name: str, answer: Callable[..., Any]) -> Callable[..., Function]
     """A transform from its `answer(run)`; the public functions below document each."""
 
     def transform(f: Function, argnum: Any, argnums: Any, has_aux: bool) -> Function:
-        chosen = argnum if argnums is None else tuple(argnums) if isinstance(argnums, list) else argnums
+        chosen = (
+            argnum if argnums is None else tuple(argnums) if isinstance(argnums, list) else argnums
+        )
 
         @functools.wraps(f, assigned=("__doc__", "__module__"), updated=())
         def derivative(*args: Any, **kwargs: Any) -> Any:
@@ -178,10 +188,14 @@ def grad(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = F
     >>> tg.grad(tg.grad(np.sin))(0.5) == -np.sin(0.5)
     np.True_
     """
-    return _transform("grad", lambda run: run.answer(run.pull(run.scalar())))(f, argnum, argnums, has_aux)
+    return _transform("grad", lambda run: run.answer(run.pull(run.scalar())))(
+        f, argnum, argnums, has_aux
+    )
 
 
-def value_and_grad(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False) -> Function:
+def value_and_grad(
+    f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False
+) -> Function:
     """Like `grad`, but returns (value, gradient), or ((value, aux), gradient) with `has_aux`.
 
     It plugs into `scipy.optimize.minimize(tg.value_and_grad(f), x0, jac=True)`.
@@ -234,11 +248,15 @@ def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
     def pullback(g: Any) -> Any:
         cotangents = leaves(g)
         if len(cotangents) != len(run.outs):
-            raise ValueError(f"vjp: {len(run.outs)} outputs need as many cotangents, got {len(cotangents)}")
+            raise ValueError(
+                f"vjp: {len(run.outs)} outputs need as many cotangents, got {len(cotangents)}"
+            )
         tracked = any(isinstance(c, Tensor) and c._node is not None for c in cotangents)
         return _differentiable(run, tracked).answer(run.pull(cotangents, tracked))
 
-    return (run.value(), pullback, run.with_aux(None, True)[1]) if has_aux else (run.value(), pullback)
+    return (
+        (run.value(), pullback, run.with_aux(None, True)[1]) if has_aux else (run.value(), pullback)
+    )
 
 
 def _differentiable(run: _Run, tracked: bool) -> _Run:
@@ -262,7 +280,10 @@ def jvp(f: Function, xs: Any, vs: Any) -> Any:
     if not isinstance(xs, tuple) or not isinstance(vs, tuple):
         raise TypeError("jvp: xs and vs are tuples, with one entry per argument of f")
     run = _Run("jvp", f, tuple(range(len(xs))), False, xs, {})
-    us = [constant(u, Node(None, (), (), {}, u)) for u in (np.ones(t.shape, t.dtype)[()] for t in run.outs)]
+    us = [
+        constant(u, Node(None, (), (), {}, u))
+        for u in (np.ones(t.shape, t.dtype)[()] for t in run.outs)
+    ]
     pulled = run.pull(us, create_graph=True)
     targets = [u._node for u in us if u._node is not None]
     found = gradients(_seeds("jvp", pulled, vs, run), targets, run.linked)
@@ -296,17 +317,23 @@ def _seeds(name: str, pulled: list[Any], vs: Any, run: _Run) -> dict[Node, Any]:
     directions = leaves(vs)
     seeds: dict[Node, Any] = {}
     if len(directions) != len(pulled):
-        raise ValueError(f"{name}: {len(pulled)} variables need as many directions, got {len(directions)}")
+        raise ValueError(
+            f"{name}: {len(pulled)} variables need as many directions, got {len(directions)}"
+        )
     for g, v, node in zip(pulled, directions, run.variables, strict=True):
         if np.shape(raw(v)) != node.shape:
-            raise ValueError(f"{name}: a direction of shape {np.shape(raw(v))} for a variable of {node.shape}")
+            raise ValueError(
+                f"{name}: a direction of shape {np.shape(raw(v))} for a variable of {node.shape}"
+            )
         if isinstance(g, Tensor) and g._node is not None:
             seed = cotangent_for(g, v, run.linked)
             seeds[g._node] = seeds[g._node] + seed if g._node in seeds else seed
     return seeds
 
 
-def jacobian(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False) -> Function:
+def jacobian(
+    f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False
+) -> Function:
     """All partial derivatives: for an output of shape m and an argument of shape n, shape m + n.
 
     One backward pass per entry of the output. Nested outputs or arguments give nested Jacobians.
@@ -324,7 +351,7 @@ def jacobian(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool
             for i in range(out.size):
                 basis = np.zeros(out.size, out.dtype)
                 basis[i] = 1
-                cotangents = [None] * len(run.outs)
+                cotangents: list[Any] = [None] * len(run.outs)
                 cotangents[k] = basis.reshape(out.shape)[()]
                 rows.append(leaves(run.answer(run.pull(cotangents))))
             columns = [
@@ -339,7 +366,9 @@ def jacobian(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool
     return _transform("jacobian", answer)(f, argnum, argnums, has_aux)
 
 
-def hessian(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False) -> Function:
+def hessian(
+    f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False
+) -> Function:
     """The matrix of second derivatives of a function that returns one number: the Jacobian of its gradient.
 
     >>> import numpy as np, tinygrad_lite as tg
@@ -393,7 +422,9 @@ def checkpoint(f: Function) -> Function:
         def rule(needs: Any, g: Any, value: Any, *tensors: Any) -> list[Any]:
             with mode(record=True):
                 variables = [
-                    apply(variable, (t,)) if isinstance(t, Tensor) else constant(t, Node(None, (), (), {}, t))
+                    apply(variable, (t,))
+                    if isinstance(t, Tensor)
+                    else constant(t, Node(None, (), (), {}, t))
                     for t in tensors[:n]
                 ]
                 again = run(variables)

@@ -9,17 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import graphviz
-import numpy as np
 
 from ..backward import ancestors
 from ..explain import show
 from ..tensor import Node, Tensor
 
-STYLES = {  # kind: shape, fill, outline; kinds differ in shape and colour
-    "parameter": ("octagon", "#dafbe1", "#1a7f37"),
-    "constant": ("cds", "#ddf4ff", "#0969da"),
-    "operation": ("box", "#ffffff", "#57606a"),
-    "result": ("box", "#fff8c5", "#9a6700"),
+STYLES = {  # kind: shape, style, fill, outline; kinds differ in form and in colour
+    "parameter": ("box", "filled,diagonals", "#dafbe1", "#1a7f37"),
+    "constant": ("note", "filled", "#ddf4ff", "#0969da"),
+    "operation": ("box", "filled,rounded", "#ffffff", "#57606a"),
+    "result": ("box", "filled,bold", "#fff8c5", "#9a6700"),
 }
 
 
@@ -34,11 +33,17 @@ def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
         )
     picture = graphviz.Digraph("backward", comment="drawn by tinygrad_lite")
     picture.attr("graph", rankdir="LR", bgcolor="white", nodesep="0.25", ranksep="0.45")
-    picture.attr("node", fontname="Helvetica", fontsize="11", style="filled", margin="0.12,0.06")
+    picture.attr("node", fontname="Helvetica", fontsize="11", margin="0.14,0.07")
     picture.attr("edge", color="#57606a", arrowsize="0.7")
     ids = {node: f"n{i}" for i, node in enumerate(nodes)}
     for node in nodes:
-        kind = "parameter" if node.primitive is None else "result" if node is loss._node else "operation"
+        kind = (
+            "parameter"
+            if node.primitive is None
+            else "result"
+            if node is loss._node
+            else "operation"
+        )
         _card(picture, ids[node], kind, _lines(node))
         for i, parent in enumerate(node.parents):
             if isinstance(parent, Node):
@@ -55,25 +60,31 @@ def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
 
 
 def _card(picture: graphviz.Digraph, identity: str, kind: str, lines: list[str | None]) -> None:
-    shape, fill, outline = STYLES[kind]
-    label = "\n".join(clean(line) for line in lines if line)
-    picture.node(identity, graphviz.escape(label), shape=shape, fillcolor=fill, color=outline)
+    shape, style, fill, outline = STYLES[kind]
+    # in DOT a backslash escapes; the wrapper escapes the quotes
+    label = "\\n".join(clean(line).replace("\\", "\\\\") for line in lines if line)
+    picture.node(
+        identity, graphviz.nohtml(label), shape=shape, style=style, fillcolor=fill, color=outline
+    )
 
 
 def _lines(node: Node) -> list[str | None]:
     """What a card says: name, operation with its parameters, shape, value, gradient."""
-    params = ", ".join(f"{k}={v!r}" for k, v in node.params.items() if v not in (None, False)) if node.params else ""
-    op = None if node.primitive is None else f"{node.op}({params})" if 0 < len(params) < 40 else node.op
+    given = [f"{k}={v!r}" for k, v in node.params.items() if v is not None and v is not False]
+    params = ", ".join(given)
+    op = f"{node.op}({params})" if 0 < len(params) < 40 else node.op
     g: Any = node.cotangent
     if node.primitive is None:
         holder = node.holder() if node.holder is not None else None
-        g = holder._grad._data if holder is not None and holder._grad is not None else None
-    return [node.name, op, _shape(node), _value(node.out), None if g is None else f"∇ {_value(g) or show(g)}"]
+        if holder is not None:
+            g = None if holder._grad is None else holder._grad._data
+    gradient = None if g is None else f"∇ {show(g)}"
+    return [node.name, op if node.primitive else None, _shape(node), _value(node.out), gradient]
 
 
 def _shape(value: Any) -> str | None:
-    shape = np.shape(value) if not hasattr(value, "shape") else value.shape
-    return None if shape == () else " × ".join(map(str, shape))
+    shape = value.shape if hasattr(value, "shape") else ()
+    return str(shape) if shape else None
 
 
 def _value(value: Any) -> str | None:

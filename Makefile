@@ -1,0 +1,67 @@
+# make demo   installs into .venv and runs the demos      make test   installs into .venv and tests
+# make lint   ruff     make types   mypy     make bench   side by side with other engines
+# make clean  removes what these made     PYTHON=python3.12 make ...   chooses the interpreter
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types bench peers clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demos
+	$(BIN)/python demos/digits_mlp.py
+	@echo
+	$(BIN)/python demos/one_neuron.py
+	@echo
+	@echo "The pictures of both demos are in $(CURDIR)/out"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy --strict
+
+bench: peers
+	$(BIN)/python benchmarks/overhead.py
+
+peers: $(VENV)/.peers
+
+# Each stamp is made after its installation succeeded; a new pyproject.toml installs again.
+$(VENV)/.made:
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "There is no '$(PYTHON)' here. Install Python 3.10 or newer, or name yours:"; \
+	  echo "  make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another:"; \
+	  echo "  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu:"; \
+	  echo "  sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demos: $(VENV)/.made pyproject.toml
+	@echo "Installing tinygrad_lite and what its demos need into $(VENV) (about a minute)"
+	@$(INSTALL) --editable '.[demos]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "Installing tinygrad_lite and its development tools into $(VENV) (about a minute)"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.demos
+
+# One command for all of it, so that pip sees the exact PyTorch asked for before anything pulls another.
+$(VENV)/.peers: $(VENV)/.made pyproject.toml
+	@echo "Installing the engines to compare with into $(VENV) (PyTorch is large)"
+	@$(INSTALL) --editable '.[dev,peers]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demos
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""The house rules that a test can hold: directions of imports, sizes, what an import loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinygrad_lite
+
+PACKAGE = Path(tinygrad_lite.__file__).parent
+CORE = {"primitives", "tensor", "backward"}
+MAY_IMPORT = {  # module: what it may import of the package
+    "primitives": set(),
+    "more_primitives": {"primitives"},
+    "array_methods": {"primitives", "more_primitives"},
+    "tensor": {"primitives", "more_primitives", "array_methods"},
+    "backward": {"tensor"},
+    "dispatch": {"primitives", "tensor"},
+    "functional": {"primitives", "tensor"},
+    "numpy_functions": {"primitives", "more_primitives", "tensor", "dispatch"},
+    "calculus": {"primitives", "tensor", "numpy_functions"},
+    "products": {"primitives", "tensor", "numpy_functions"},
+    "linear_algebra": {"primitives", "tensor", "numpy_functions"},
+    "transforms": {"primitives", "tensor", "backward"},
+    "pickling": {"tensor", "backward"},
+    "check": {"tensor", "backward", "transforms"},
+    "explain": {"tensor", "backward"},
+    "draw": {"tensor", "backward", "explain"},
+    "data": set(),
+}
+
+
+def modules():
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts != ("__init__",):
+            yield path, parts
+
+
+def imported(path, depth):
+    """The modules of the package that a file imports, and the others."""
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        n
+        for n in tree.body
+        if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == depth + 1:
+            names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+            yield from (("own", name) for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield "other", node.module.split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (("other", a.name.split(".")[0]) for a in node.names)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"), list(modules()), ids=lambda x: x.name if isinstance(x, Path) else ""
+)
+def test_directions_of_imports(path, parts):
+    allowed = MAY_IMPORT[parts[0]]
+    for kind, name in imported(path, len(parts) - 1):
+        if kind == "own":
+            assert name in allowed, f"{'/'.join(parts)} must not import {name}"
+        else:
+            third = {"numpy"} | ({"graphviz"} if parts[0] == "draw" else set())
+            assert name in sys.stdlib_module_names or name in third, (
+                f"{'/'.join(parts)} imports {name}"
+            )
+
+
+def test_the_core_stays_small():
+    """Lines that are neither blank, comment nor docstring."""
+
+    def code(path):
+        tree = ast.parse(path.read_text())
+        lines = {
+            n.lineno + i
+            for n in ast.walk(tree)
+            if hasattr(n, "lineno")
+            for i in range(n.end_lineno - n.lineno + 1)
+        }
+        for n in ast.walk(tree):
+            if (
+                isinstance(n, ast.Expr)
+                and isinstance(n.value, ast.Constant)
+                and isinstance(n.value.value, str)
+            ):
+                lines -= set(range(n.lineno, n.end_lineno + 1))
+        text = path.read_text().splitlines()
+        return sum(
+            bool(text[i - 1].strip()) and not text[i - 1].strip().startswith("#") for i in lines
+        )
+
+    sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
+    assert sum(sizes.values()) <= 800, sizes
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 5000
+
+
+def test_importing_is_light():
+    script = "import tinygrad_lite, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {
+        "graphviz",
+        "matplotlib",
+        "torch",
+        "scipy",
+        "tinygrad_lite.draw.diagram",
+        "multiprocessing",
+        "asyncio",
+    }
+    assert not heavy & set(loaded)
+
+
+def test_the_package_is_typed_and_its_public_names_exist():
+    assert (PACKAGE / "py.typed").exists()
+    names = ["tensor", "Tensor", "Node", "primitive", "no_grad", "enable_grad", "GraphFreedError", "NonFiniteError", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "elementwise_grad", "checkpoint", "gradcheck", "detect_anomaly", "explain", "backward_steps", "draw", "index_update", "index_add", "logsumexp", "data", "functional"]
+    for name in names:
+        value = getattr(tinygrad_lite, name)
+        assert getattr(value, "__doc__", None), f"{name} has no docstring"

@@ -1,0 +1,128 @@
+"""The first picture: structure, values, gradients, hostile names, limits."""
+
+import re
+import shutil
+
+import graphviz
+import numpy as np
+import pytest
+
+import tinygrad_lite as tg
+from tinygrad_lite.draw.diagram import clean
+
+
+def leaf(data, name=None):
+    t = tg.tensor(data, requires_grad=True)
+    t.name = name
+    return t
+
+
+def neuron():
+    x, w, b = tg.tensor(2.0), leaf(-3.0, "w"), leaf(6.7, "b")
+    x.name = "x"
+    n = x * w + b
+    n.name = "n"
+    return np.tanh(n) ** 2
+
+
+def cards(source):
+    """id: label lines, of every node in a DOT text."""
+    pattern = r'^\t(\w+) \[label=(?:"((?:[^"\\]|\\.)*)"|([\w.-]+)) '
+    return {
+        m[1]: (m[2] or m[3] or "").split("\\n") for m in re.finditer(pattern, source, re.MULTILINE)
+    }
+
+
+def test_structure_and_values():
+    loss = neuron()
+    picture = tg.draw(loss)
+    assert isinstance(picture, graphviz.Digraph)
+    assert picture.source.count("->") == 7
+    found = {tuple(lines[:2]) for lines in cards(picture.source).values()}
+    assert {
+        ("w", "-3"),
+        ("b", "6.7"),
+        ("x", "2"),
+        ("multiply", "-6"),
+        ("n", "add"),
+        ("2",),
+    } <= found
+    assert "∇" not in picture.source  # no gradient was computed yet
+
+
+def test_gradients_after_backward():
+    loss = neuron()
+    loss.backward()  # frees what it saved; the picture still knows the values
+    labels = cards(tg.draw(loss).source).values()
+    slope = 2 * np.tanh(0.7) * (1 - np.tanh(0.7) ** 2)
+    by_name = {lines[0]: lines for lines in labels}
+    assert by_name["b"][-1] == f"∇ {slope:.4g}"
+    assert by_name["w"][-1] == f"∇ {2 * slope:.4g}"
+    assert by_name["n"][1:] == ["add", "0.7", f"∇ {slope:.4g}"]
+
+
+def test_large_values_are_summarised():
+    w = leaf(np.ones((30, 40)), "w")
+    loss = (w * np.ones(40)).sum(axis=1).mean()
+    loss.backward()
+    labels = {lines[0]: lines for lines in cards(tg.draw(loss).source).values()}
+    assert labels["w"][1] == "(30, 40)"
+    assert labels["w"][2].startswith("∇ float64 (30, 40), rms")
+    assert labels["sum(axis=1)"][1] == "(30,)"
+
+
+HOSTILE = [
+    '"',
+    "\\",
+    '\\"',
+    "a\\nb",
+    "<b>x</b>",
+    "&lt;",
+    "{a|b}",
+    "]; evil [",
+    "\n",
+    "\x00",
+    "\ud800",
+    "é→∇",
+    "\\N \\G",
+    "x" * 10_000,
+    "",
+    "->",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_stay_text(name):
+    x = leaf(1.0, name)
+    source = tg.draw(x * 2.0).source
+    source.encode()
+    assert len(cards(source)) == 3
+    assert len(re.findall(r"^\tn\w+ -> n\w+", source, re.MULTILINE)) == 2
+    assert max(map(len, source.splitlines())) < 400
+    if shutil.which("dot"):
+        svg = tg.draw(x * 2.0).pipe(format="svg").decode()
+        assert svg.count('class="node"') == 3
+
+
+def test_clean():
+    assert clean("a\tb") == "a\\x09b"
+    assert len(clean("x" * 100)) == 60
+
+
+def test_limits_and_constants():
+    x = leaf(1.0)
+    y = x
+    for _ in range(300):
+        y = y * 1.5
+    with pytest.raises(ValueError, match="301 nodes, more than limit=200"):
+        tg.draw(y)
+    assert tg.draw(y, limit=1000).source.count("->") == 600
+    with pytest.raises(ValueError, match="constant"):
+        tg.draw(tg.tensor(1.0))
+
+
+def test_repr_in_a_notebook():
+    if shutil.which("dot") is None:
+        pytest.skip("dot is not installed")
+    bundle = tg.draw(neuron())._repr_mimebundle_()
+    assert "<svg" in bundle["image/svg+xml"]
