@@ -11,10 +11,9 @@ adjugate matrix* (1998): det.
 
 Conventions. The gradient of a symmetric argument (cholesky, eigh) is symmetric, whichever triangle
 NumPy reads. An eigenvector or singular vector is defined up to its sign, and at equal values up to
-a rotation: only a loss that does not depend on that choice has a meaningful gradient. Where two
-values are equal up to rounding, the term that their difference divides is 0: exact for such a loss
-at first order, but a second derivative there lacks the part in which the two values mix. The same
-holds for directions that belong to a singular value of 0.
+a rotation: only a loss that does not depend on that choice has a meaningful gradient. Where values
+repeat (or a singular value is 0) the vectors have no derivative, not even if the loss has one: a
+cotangent that reaches them there is an error. The values themselves are fine.
 """
 
 from __future__ import annotations
@@ -60,13 +59,24 @@ def unpack(flat: Array, *shapes: tuple[int, ...]) -> list[Array]:
     ]
 
 
-def inverse(x: Array, scale: Array) -> Array:
-    """1 / x; 0 where x is 0 up to the rounding of `scale`'s largest entry (per matrix)."""
+def inverse(x: Array, scale: Array, *cotangents: Array, differences: bool = False) -> Array:
+    """1 / x; 0 where x is 0 up to the rounding of `scale`'s largest entry (per matrix).
+
+    There, the columns of the cotangents must be 0 too: 0 / 0 would have to be something else. A
+    matrix of differences is 0 on its diagonal, which does not count.
+    """
     scale = abs(raw(scale))
     top = np.max(scale, axis=-1, initial=0).reshape(
         scale.shape[:-1] + (1,) * (x.ndim - scale.ndim + 1)
     )
     zero = abs(raw(x)) <= top * (scale.shape[-1] * np.finfo(scale.dtype).eps)
+    used = sum((np.any(raw(g) != 0, axis=-2, keepdims=True) for g in cotangents), np.False_)
+    apart = ~np.eye(x.shape[-1], dtype=bool) if differences else np.True_
+    if np.any(zero & apart & used):
+        raise np.linalg.LinAlgError(
+            "the gradient of eigenvectors or singular vectors does not exist where values repeat (or "
+            "a singular value is 0): use the values only, or a function that needs no factorisation"
+        )
     return np.where(zero, 0, 1 / np.where(zero, 1, x))
 
 
@@ -174,7 +184,7 @@ def _eigh(a: Array) -> Array:
 def _eigh_back(g: Array, out: Array, a: Array) -> Array:
     n = a.shape[-1]
     (v, w), (gv, gw) = unpack(out, (n, n), (n,)), unpack(g, (n, n), (n,))
-    f = inverse(w[..., None, :] - w[..., None], w)
+    f = inverse(w[..., None, :] - w[..., None], w, gv, differences=True)
     ga = (v @ (f * (T(v) @ gv)) + v * gw[..., None, :]) @ T(v)
     return (ga + T(ga)) / 2
 
@@ -194,11 +204,12 @@ def _svd_back(g: Array, out: Array, a: Array) -> Array:
     (u, vt, s), (gu, gvt, gs) = unpack(out, *_svd_shapes(a)), unpack(g, *_svd_shapes(a))
     v, gv, row = T(vt), T(gvt), s[..., None, :]
     column = T(row)
-    f = inverse(row - column, s) * inverse(row + column, s)  # 1 / (s_j^2 - s_i^2)
+    # 1 / (s_j^2 - s_i^2)
+    f = inverse(row - column, s, gu, gv, differences=True) * inverse(row + column, s)
     ut_gu, vt_gv = T(u) @ gu, vt @ gv
     middle = (f * (ut_gu - T(ut_gu))) * row + column * (f * (vt_gv - T(vt_gv)))
-    outside_u = (gu - u @ ut_gu) * inverse(row, s)
-    outside_v = (gv - v @ vt_gv) * inverse(row, s)
+    outside_u = (gu - u @ ut_gu) * inverse(row, s, gu)
+    outside_v = (gv - v @ vt_gv) * inverse(row, s, gv)
     return (u @ middle + u * gs[..., None, :] + outside_u) @ vt + u @ T(outside_v)
 
 
