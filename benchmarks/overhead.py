@@ -7,10 +7,12 @@ by round (A B A B ...), so that whatever slows the machine down for a while slow
 is the median over rounds of (our time / their time) within the round. Before anything is timed, the
 engines' losses and gradients must be equal.
 
-Python's cyclic garbage collector is part of the price: it walks every object of a growing graph again
-and again, and an engine whose graphs contain cycles (micrograd's do) depends on it. So programs are
-timed with the collector on, as people run them, and once more with it off, which leaves the engine's
-own work. Needs the `peers` extra: `make bench` installs it.
+Python's cyclic garbage collector is part of the price: it walks the objects of a growing graph again
+and again, and an engine whose graphs contain cycles (micrograd's do) needs it to free them. So every
+program is timed with the collector on, as people run it, and once more with it off but for a single
+collection at the end, which leaves the engine's own work and the freeing of the graph.
+
+Needs the `peers` extra: `make bench` installs it.
 """
 
 from __future__ import annotations
@@ -179,13 +181,19 @@ def work() -> None:
     for _ in range(2):
         run()  # warm-up
     for line in sys.stdin:
-        gc.collect()
-        if line == "off\n":
+        off = line == "off\n"
+        if off:
+            gc.collect()
+            gc.freeze()  # the closing collection then looks at this run's objects only
             gc.disable()
         start = time.perf_counter()
         run()
+        if off:
+            gc.collect()
         print(time.perf_counter() - start, flush=True)
-        gc.enable()
+        if off:
+            gc.enable()
+            gc.unfreeze()
 
 
 class Worker:

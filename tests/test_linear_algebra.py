@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-import tinygrad_lite.linear_algebra  # registers the functions  # noqa: F401
-from tests.test_numpy_functions import array, check, check_torch, gradient, slope
 import tinygrad_lite as tg
+import tinygrad_lite.linear_algebra  # registers the functions
+from tests.test_numpy_functions import array, check, check_torch, gradient, slope
 from tinygrad_lite import Tensor
 
 la = np.linalg

@@ -1,4 +1,7 @@
-"""No NumPy function detaches a tracked Tensor silently: each one records, is constant by intent, or raises."""
+"""No NumPy function detaches a tracked Tensor silently.
+
+Each one records, is constant by intent, or raises.
+"""
 
 import types
 import warnings
@@ -9,7 +12,7 @@ import pytest
 import tinygrad_lite as tg
 from tinygrad_lite.dispatch import CONSTANT
 
-# These call float(t) entry by entry: as explicit as t.item(), and refused inside tg.grad and its kin.
+# These call float(t) entry by entry: as explicit as t.item(), and refused inside tg.grad and kin.
 CALL_FLOAT = {"float64", "double", "complex64", "csingle", "complex128", "cdouble", "fromiter"}
 
 

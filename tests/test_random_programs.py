@@ -1,7 +1,8 @@
 """Random programs, run here and in PyTorch: the same values, the same gradients.
 
-Each program has 3 to 30 operations on a pool of values of different shapes and dtypes: results go back
-into the pool, so values are shared, broadcast against each other, and mixed between float32 and float64.
+Each program has 3 to 30 operations on a pool of values of different shapes and dtypes: results go
+back into the pool, so values are shared, broadcast against each other, and mixed between float32
+and float64.
 """
 
 import numpy as np
@@ -65,7 +66,10 @@ UNARY = {
     "float32": (lambda x: x.astype(np.float32), lambda x: x.to(torch.float32)),
     "float64": (lambda x: x.astype(np.float64), lambda x: x.to(torch.float64)),
 }
-NEEDS_AXIS = ["sum", "mean", "var", "prod", "max", "cumsum", "cumprod", "logsumexp", "transpose", "flip", "getitem", "first", "sort", "roll", "norm"]
+NEEDS_AXIS = [
+    "sum", "mean", "var", "prod", "max", "cumsum", "cumprod", "logsumexp", "transpose", "flip",
+    "getitem", "first", "sort", "roll", "norm",
+]  # fmt: skip
 BINARY = {
     "add": (lambda x, y: x + y, lambda x, y: x + y),
     "subtract": (lambda x, y: x - y, lambda x, y: x - y),
@@ -114,7 +118,7 @@ def promotable(name, x, y):
 
 
 def program(seed, mixed):
-    """Run one random program on both sides; yield every value and every gradient as (ours, theirs)."""
+    """Run one random program on both sides; yield each value and gradient as (ours, theirs)."""
     rng = np.random.default_rng(seed)
     ours, theirs = [], []
     for _ in range(rng.integers(2, 5)):

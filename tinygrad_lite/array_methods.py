@@ -2,6 +2,8 @@
 
 Comparisons return plain boolean arrays; everything else goes through the table of primitives.
 """
+# mypy: no-warn-return-any
+# (arrays are Any here, and so are the results of primitives: the declared types say what they are)
 
 from __future__ import annotations
 
@@ -38,19 +40,19 @@ class ArrayMethods:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._data.shape  # type: ignore[no-any-return]
+        return self._data.shape
 
     @property
     def ndim(self) -> int:
-        return self._data.ndim  # type: ignore[no-any-return]
+        return self._data.ndim
 
     @property
     def size(self) -> int:
-        return self._data.size  # type: ignore[no-any-return]
+        return self._data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._data.dtype  # type: ignore[no-any-return]
+        return self._data.dtype
 
     @property
     def T(self) -> Tensor:
@@ -62,30 +64,44 @@ class ArrayMethods:
         return p.swapaxes(self, axis1=-1, axis2=-2)
 
     # fmt: off
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: return p.sum_(self, axis=axis, keepdims=keepdims)
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: return p.mean(self, axis=axis, keepdims=keepdims)
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor: return more.prod(self, axis=axis, keepdims=keepdims)
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: return p.max_(self, axis=axis, keepdims=keepdims)
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: return p.min_(self, axis=axis, keepdims=keepdims)
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return more.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: return more.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return p.sum_(self, axis=axis, keepdims=keepdims)
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return p.mean(self, axis=axis, keepdims=keepdims)
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return more.prod(self, axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return p.max_(self, axis=axis, keepdims=keepdims)
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return p.min_(self, axis=axis, keepdims=keepdims)
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        return more.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        return more.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
     def cumsum(self, axis: int | None = None) -> Tensor: return more.cumsum(self, axis=axis)
     def cumprod(self, axis: int | None = None) -> Tensor: return more.cumprod(self, axis=axis)
-    def reshape(self, *shape: Any) -> Tensor: return p.reshape(self, shape=shape[0] if len(shape) == 1 else shape)
-    def transpose(self, *axes: Any) -> Tensor: return p.transpose(self, axes=(axes[0] if len(axes) == 1 else axes) or None)
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return p.swapaxes(self, axis1=axis1, axis2=axis2)
+    def reshape(self, *shape: Any) -> Tensor:
+        return p.reshape(self, shape=shape[0] if len(shape) == 1 else shape)
+    def transpose(self, *axes: Any) -> Tensor:
+        return p.transpose(self, axes=(axes[0] if len(axes) == 1 else axes) or None)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        return p.swapaxes(self, axis1=axis1, axis2=axis2)
     def ravel(self) -> Tensor: return p.ravel(self)
     def flatten(self) -> Tensor: return p.ravel(self)
     def squeeze(self, axis: Any = None) -> Tensor: return p.squeeze(self, axis=axis)
     def copy(self) -> Tensor: return p.copy(self)
 
-    def clip(self, min: Any = None, max: Any = None) -> Any: return np.clip(self, min, max)  # type: ignore[call-overload]
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any: return np.diagonal(self, offset, axis1, axis2)
-    def dot(self, other: Any) -> Any: return np.dot(self, other)
-    def repeat(self, repeats: Any, axis: int | None = None) -> Any: return np.repeat(self, repeats, axis)
-    def round(self, decimals: int = 0) -> Any: return np.round(self, decimals)
-    def take(self, indices: Any, axis: int | None = None) -> Any: return np.take(self, indices, axis)
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any: return np.trace(self, offset, axis1, axis2)
+    def clip(self: Any, min: Any = None, max: Any = None) -> Any: return np.clip(self, min, max)
+    def diagonal(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return np.diagonal(self, offset, axis1, axis2)
+    def dot(self: Any, other: Any) -> Any: return np.dot(self, other)
+    def repeat(self: Any, repeats: Any, axis: int | None = None) -> Any:
+        return np.repeat(self, repeats, axis)
+    def round(self: Any, decimals: int = 0) -> Any: return np.round(self, decimals)
+    def take(self: Any, indices: Any, axis: int | None = None) -> Any:
+        return np.take(self, indices, axis)
+    def trace(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return np.trace(self, offset, axis1, axis2)
 
     def argmax(self, axis: int | None = None) -> Any: return np.argmax(self._data, axis)
     def argmin(self, axis: int | None = None) -> Any: return np.argmin(self._data, axis)

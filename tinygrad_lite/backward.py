@@ -22,7 +22,7 @@ class GraphFreedError(RuntimeError):
 
 
 def ancestors(roots: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
-    """All nodes that the roots were computed from, and themselves, oldest first; not past `stop`."""
+    """The roots and all nodes that they were computed from, oldest first; not past `stop`."""
     found = list(roots)
     seen = set(found)
     for node in found:  # the list grows while it is walked
@@ -37,9 +37,10 @@ def ancestors(roots: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
 
 
 def fit(g: Any, like: Any) -> Any:
-    """Give a gradient the shape and dtype of what it belongs to: this is where broadcasting is undone.
+    """Give a gradient the shape and dtype of what it belongs to.
 
-    A broadcast axis repeated its entries, so their gradients sum.
+    This is where broadcasting is undone: a broadcast axis repeated its entries, so their gradients
+    sum.
     """
     shape = like.shape
     if g.shape != shape:
@@ -63,11 +64,12 @@ def gradients(
     create_graph: bool = False,
     retain_graph: bool = True,
 ) -> dict[Node, Any]:
-    """The vector-Jacobian product of the recorded graph, from the cotangents of some nodes: the one loop.
+    """The one loop: the vector-Jacobian product of a recorded graph, from some nodes' cotangents.
 
     Returns the gradient of every target (default: every leaf and every tensor with `retain_grad`)
-    that the seeded nodes depend on (a target is a boundary: its own ancestors are not walked): arrays that nobody else holds, or, if `create_graph`, Tensors
-    with a graph of their own. Without `retain_graph`, saved values are freed on the way.
+    that the seeded nodes depend on (a target is a boundary: its own ancestors are not walked):
+    arrays that nobody else holds, or, if `create_graph`, Tensors with a graph of their own. Without
+    `retain_graph`, saved values are freed on the way.
     """
     wanted = set(targets) if targets is not None else None
     order = ancestors(seeds, wanted or ())
@@ -80,8 +82,8 @@ def gradients(
     for node in order:
         if node.state == FREED and (wanted is None or node not in wanted):
             raise GraphFreedError(
-                f"this graph's saved values were freed by an earlier backward() (first at {node!r}): "
-                "pass retain_graph=True to the earlier call, or compute the loss again"
+                f"this graph's saved values were freed by an earlier backward() (first at {node!r}"
+                "): pass retain_graph=True to the earlier call, or compute the loss again"
             )
     observers = MODE.get().observers
     grads = dict(seeds)
@@ -193,8 +195,9 @@ def backward(
     """
     if self._node is None:
         raise RuntimeError(
-            "backward: this tensor depends on nothing that requires a gradient (it is a constant, or came "
-            "from detach(), no_grad(), or functions without a slope such as floor and argmax)"
+            "backward: this tensor depends on nothing that requires a gradient "
+            "(it is a constant, or came from detach(), no_grad(), or functions without a slope "
+            "such as floor and argmax)"
         )
     seed = cotangent_for(self, gradient, create_graph)
     with mode(record=create_graph):
@@ -211,8 +214,8 @@ def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     if gradient is None:
         if t.size != 1:
             raise ValueError(
-                f"backward from a tensor of shape {t.shape} needs its cotangent: y.backward(g) with g of that "
-                "shape, or reduce y to one number first, as y.sum() or y.mean()"
+                f"backward from a tensor of shape {t.shape} needs its cotangent: y.backward(g) "
+                "with g of that shape, or reduce y to one number first, as y.sum() or y.mean()"
             )
         gradient = np.ones_like(t._data) if t.ndim else t.dtype.type(1)
     elif np.shape(raw(gradient)) != t.shape:

@@ -1,9 +1,9 @@
 """Checks that do not trust the engine: numerical derivatives, and where a NaN was born.
 
-`gradcheck` compares the recorded graph with central differences and, where the function is analytic,
-with the complex step Im f(x + ih) / h, which has no cancellation. `detect_anomaly` watches every
-operation of a block of code; the trick is that the engine tells observers what it does, so that nothing
-is paid for when nobody watches.
+`gradcheck` compares the recorded graph with central differences and, where the function is
+analytic, with the complex step Im f(x + ih) / h, which has no cancellation. `detect_anomaly`
+watches every operation of a block of code; the trick is that the engine tells observers what it
+does, so that nothing is paid for when nobody watches.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def gradcheck(
     f : a function of arrays that returns an array, or nested tuples, lists and dicts of arrays.
     *inputs : float64 arrays or numbers, possibly nested, at a point where f is smooth.
     order : 2 also checks the derivative of the gradient, 3 that of the second derivative, ...
-    rtol, atol : the error allowed in an entry is `atol + rtol * (largest entry of that Jacobian)`; the
-        numerical error of central differences is about 1e-10 of f's curvature.
+    rtol, atol : the error allowed in an entry is `atol + rtol * (largest entry of that Jacobian)`;
+        the numerical error of central differences is about 1e-10 of f's curvature.
     seed : of the random directions and cotangents.
 
     Returns
@@ -67,8 +67,8 @@ def gradcheck(
     for x in leaves(inputs):
         if np.asarray(raw(x)).dtype != np.float64:
             raise TypeError(
-                f"gradcheck: expected float64 inputs (differences of lower precision are too coarse), got "
-                f"{np.asarray(raw(x)).dtype}: convert with .astype(float)"
+                "gradcheck: expected float64 inputs (differences of lower precision are too "
+                f"coarse), got {np.asarray(raw(x)).dtype}: convert with .astype(float)"
             )
     points = [np.array(raw(x)) for x in leaves(inputs)]
     rng = np.random.default_rng(seed)
@@ -116,8 +116,9 @@ def gradcheck(
                     else f"a random direction of input {k}"
                 )
                 raise AssertionError(
-                    f"gradcheck: {where}: the graph says {exact[i, j]:.12g}, the numerical derivative "
-                    f"is {number[i]:.12g} (difference {error[i]:.3g}, allowed {atol:g} + {rtol:g} * scale)"
+                    f"gradcheck: {where}: the graph says {exact[i, j]:.12g}, the numerical "
+                    f"derivative is {number[i]:.12g} "
+                    f"(difference {error[i]:.3g}, allowed {atol:g} + {rtol:g} * scale)"
                     + ("; f has a kink near this point, so check it elsewhere" if kink else "")
                 )
     if order > 1:
@@ -160,9 +161,9 @@ def _directional(value: Callable[..., Any], points: list[Any], k: int, v: Any) -
 def detect_anomaly() -> Iterator[None]:
     """Stop at the operation, and the line of your code, where a NaN or an infinity is born.
 
-    Forward: at an operation with finite arguments whose result is not finite. Backward (run inside the
-    same block): at a rule that makes a finite cotangent non-finite, and at an array that was changed
-    after an operation saved it.
+    Forward: at an operation with finite arguments whose result is not finite. Backward (run inside
+    the same block): at a rule that makes a finite cotangent non-finite, and at an array that was
+    changed after an operation saved it.
 
     Raises
     ------
@@ -204,15 +205,17 @@ class _Anomaly:
             i = next(i for i, (a, b) in enumerate(zip(then, now, strict=True)) if a != b)
             what = f"argument {i}" if i < len(node.args) else "the result"
             raise RuntimeError(
-                f"{what} of {node.op} was changed in place after it was saved at {self.lines[node.birth]}: "
-                "its gradient would be wrong; write into a copy, or after backward()"
+                f"{what} of {node.op} was changed in place after it was saved at "
+                f"{self.lines[node.birth]}: its gradient would be wrong; "
+                "write into a copy, or after backward()"
             )
 
     def contribution(self, node: Node, i: int, g: Any, piece: Any) -> None:
         if not _finite(raw(piece)) and _finite(raw(g)):
             raise NonFiniteError(
-                f"the gradient of {node.op} for argument {i} became {_first_bad(raw(piece))} from a finite "
-                f"cotangent, backward of {self.lines.get(node.birth, 'an operation outside this block')}"
+                f"the gradient of {node.op} for argument {i} became {_first_bad(raw(piece))} from "
+                "a finite cotangent, backward of "
+                f"{self.lines.get(node.birth, 'an operation outside this block')}"
             )
 
 
@@ -232,7 +235,7 @@ def _checksum(value: Any) -> int | None:
 
 
 def _user_line() -> tuple[str, bool]:
-    """The innermost line outside this package, and whether a backward pass is running in between."""
+    """The innermost line outside this package, and whether a backward pass runs in between."""
     package = os.path.dirname(__file__)
     frame, in_a_rule = sys._getframe(1), False
     while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename).startswith(

@@ -1,8 +1,8 @@
 """NumPy's protocols: how `np.f(tensor)` finds what to do.
 
 Every NumPy function is one of four things here: a primitive (recorded as one node), a composition
-(written with others), a function whose result is constant by intent, or an error that says so. There is
-no fifth way, so nothing detaches silently.
+(written with others), a function whose result is constant by intent, or an error that says so.
+There is no fifth way, so nothing detaches silently.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from .tensor import Tensor, apply, constant, raw
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {}  # filled by numpy_functions.py and its like
 
 # Piecewise constant or not numeric: the result is a plain array or a constant, and that is meant.
-CONSTANT: set[Any] = {
-    getattr(np, name)
-    for name in ["floor", "ceil", "trunc", "rint", "round", "around", "fix", "sign", "heaviside", "floor_divide", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not", "logical_xor", "isfinite", "isinf", "isnan", "isposinf", "isneginf", "signbit", "any", "all", "allclose", "isclose", "array_equal", "array_equiv", "argmax", "argmin", "nanargmax", "nanargmin", "argsort", "argpartition", "argwhere", "nonzero", "flatnonzero", "count_nonzero", "searchsorted", "digitize", "isin", "shape", "ndim", "size", "zeros_like", "ones_like", "empty_like", "result_type", "iscomplexobj", "isrealobj", "array_repr", "array_str", "array2string", "shares_memory", "may_share_memory"]
-} | {np.linalg.matrix_rank}
+_CONSTANT = """
+    floor ceil trunc rint round around fix sign heaviside floor_divide equal not_equal less
+    less_equal greater greater_equal logical_and logical_or logical_not logical_xor isfinite isinf
+    isnan isposinf isneginf signbit any all allclose isclose array_equal array_equiv argmax argmin
+    nanargmax nanargmin argsort argpartition argwhere nonzero flatnonzero count_nonzero searchsorted
+    digitize isin shape ndim size zeros_like ones_like empty_like result_type iscomplexobj isrealobj
+    array_repr array_str array2string shares_memory may_share_memory
+"""
+CONSTANT: set[Any] = {getattr(np, name) for name in _CONSTANT.split()} | {np.linalg.matrix_rank}
 
 UFUNC_METHODS: dict[Any, Callable[..., Any]] = {
     (np.add, "reduce"): np.sum,

@@ -1,7 +1,7 @@
 """The backward pass in words: a ledger of every step, and the same steps as data.
 
-The trick is that nothing is computed for the explanation: an observer writes down what the engine's own
-loop does, cotangent by cotangent, so that what is printed is what `backward()` adds up.
+The trick is that nothing is computed for the explanation: an observer writes down what the engine's
+own loop does, cotangent by cotangent, so that what is printed is what `backward()` adds up.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def labels(nodes: list[Node]) -> dict[Node, str]:
 
 
 def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
-    """The backward pass, step by step, youngest node first; no `.grad` is touched, nothing is freed.
+    """The backward pass, step by step, youngest node first; touches no `.grad`, frees nothing.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
 
     Yields
     ------
-    Step : a node with its whole cotangent and what it sends to each argument. Leaves come last, with
-        no contributions: their cotangent is what `backward()` adds to `.grad`.
+    Step : a node with its whole cotangent and what it sends to each argument. Leaves come last,
+        with no contributions: their cotangent is what `backward()` adds to `.grad`.
 
     >>> import tinygrad_lite as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -208,9 +208,10 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
 def explain(loss: Tensor, gradient: Any = None) -> None:
     """Print the backward pass as a ledger.
 
-    For every step, youngest first: the operation, its cotangent g (the derivative of the loss by its
-    result), and for every argument the local derivative, the contribution that it makes, and the
-    running sum where a value was used several times. It ends with what `backward()` adds to each leaf.
+    For every step, youngest first: the operation, its cotangent g (the derivative of the loss by
+    its result), and for every argument the local derivative, the contribution that it makes, and
+    the running sum where a value was used several times. It ends with what `backward()` adds to
+    each leaf.
 
     >>> import tinygrad_lite as tg
     >>> x = tg.tensor(3.0, requires_grad=True)

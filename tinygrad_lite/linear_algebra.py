@@ -74,8 +74,9 @@ def inverse(x: Array, scale: Array, *cotangents: Array, differences: bool = Fals
     apart = ~np.eye(x.shape[-1], dtype=bool) if differences else np.True_
     if np.any(zero & apart & used):
         raise np.linalg.LinAlgError(
-            "the gradient of eigenvectors or singular vectors does not exist where values repeat (or "
-            "a singular value is 0): use the values only, or a function that needs no factorisation"
+            "the gradient of eigenvectors or singular vectors does not exist where values repeat "
+            "(or a singular value is 0): use the values only, or a function that needs no "
+            "factorisation"
         )
     return np.where(zero, 0, 1 / np.where(zero, 1, x))
 

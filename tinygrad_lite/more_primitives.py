@@ -65,12 +65,16 @@ def _sinc_slope(x: Array) -> Array:
 # Reductions, and running sums and products
 
 
-def _var(g: Array, out: Array, x: Array, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:  # fmt: skip
+def _var(
+    g: Array, out: Array, x: Array, axis: Any = None, ddof: float = 0, keepdims: bool = False
+) -> Array:
     centred = x - np.mean(x, axis=axis, keepdims=True)
     return restore(g * (2 / (p.count(x, axis) - ddof)), x, axis, keepdims) * centred
 
 
-def _std(g: Array, out: Array, x: Array, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:  # fmt: skip
+def _std(
+    g: Array, out: Array, x: Array, axis: Any = None, ddof: float = 0, keepdims: bool = False
+) -> Array:
     return _var(g / (2 * np.where(out == 0, np.inf, out)), out, x, axis, ddof, keepdims)
 
 
@@ -190,7 +194,7 @@ def _updated_value(g: Array, out: Array, x: Array, value: Array, index: Any) -> 
     return taken * (_update(np.zeros(x.shape, int), order, index)[index] == order)
 
 
-update = primitive(
+update: Primitive = primitive(
     _update,
     lambda g, out, x, value, index: update(g, np.zeros_like(g, shape=()), index=index),
     _updated_value,

@@ -390,6 +390,7 @@ TABLE: dict[str, Composition] = {
                   x, np.broadcast_shapes(*map(np.shape, args))) for x in lifted(args)),
     "fliplr": lambda m: np.flip(m, 1),
     "flipud": lambda m: np.flip(m, 0),
+    "astype": lambda x, dtype, /, *, copy=True: x.astype(dtype),
     "matrix_transpose":        lambda x, /: np.swapaxes(x, -1, -2),
     "linalg.matrix_transpose": lambda x, /: np.swapaxes(x, -1, -2),
     "linalg.diagonal": lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1),

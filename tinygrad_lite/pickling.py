@@ -1,8 +1,9 @@
 """Copying and pickling tensors together with their graphs.
 
-The trick is to flatten: a graph becomes one list of rows in order of birth, each naming its arguments by
-their place in the list. So nothing recurses, and a chain of a million operations is copied like any other.
-Leaves stay Tensors of their own in that list, so a copy of `(w, loss)` sends its gradients to the copied w.
+The trick is to flatten: a graph becomes one list of rows in order of birth, each naming its
+arguments by their place in the list. So nothing recurses, and a chain of a million operations is
+copied like any other. Leaves stay Tensors of their own in that list, so a copy of `(w, loss)` sends
+its gradients to the copied w.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import numpy as np
 from .backward import ancestors
 from .tensor import Node, Tensor
 
-Row = tuple[
-    Any, ...
-]  # primitive, parents (row numbers, or a named constant), args, params, out, name, state
+# primitive, parents (row numbers, or a named constant), args, params, out, name, state
+Row = tuple[Any, ...]
 
 
 def rows(node: Node) -> list[Row]:
-    """The graph of `node`, oldest first; a live leaf is its Tensor, in place of a row's primitive."""
+    """The graph of `node`, oldest first; a live leaf is its Tensor, in place of a primitive."""
     order = ancestors([node])
     place = {n: i for i, n in enumerate(order)}
     out = []
@@ -104,8 +104,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
     if table is not None:
         table = [
-            (twin(source), tuple([twin(i) for i in parents]), tuple([twin(a) for a in args]), params, twin(out),
-             label, state)
+            (twin(source), tuple([twin(i) for i in parents]), tuple([twin(a) for a in args]),
+             params, twin(out), label, state)
             for source, parents, args, params, out, label, state in table
         ]  # fmt: skip
     _setstate(

@@ -1,8 +1,8 @@
 """Tensor, Node, and how an operation is recorded.
 
-A `Tensor` is what a user holds; a `Node` is one step of the recorded graph. The trick is that they are
-two objects: a Node never refers to a Tensor that refers to it, so nothing here is a reference cycle, and
-a Tensor that is dropped frees its array at once, unless a gradient rule still needs it.
+A `Tensor` is what a user holds; a `Node` is one step of the recorded graph. The trick is that they
+are two objects: a Node never refers to a Tensor that refers to it, so nothing here is a reference
+cycle, and a Tensor that is dropped frees its array at once, unless a gradient rule still needs it.
 
 NumPy itself is the interface: `np.exp(t)` reaches `Tensor.__array_ufunc__`, `np.sum(t)` reaches
 `Tensor.__array_function__`, and both end in `apply`, which runs a primitive and records its Node.
@@ -11,6 +11,7 @@ NumPy itself is the interface: `np.exp(t)` reaches `Tensor.__array_ufunc__`, `np
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -39,12 +40,11 @@ class Mode(NamedTuple):
 
     record: bool = True
     observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
-    transform: frozenset[Any] = (
-        frozenset()
-    )  # the variables of the grad(f) and its kin that are running
+    transform: frozenset[Any] = frozenset()  # the variables of the running grad(f) and its kin
 
 
-MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=Mode())
+RECORDING = Mode()
+MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=RECORDING)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def mode(**changes: Any) -> Iterator[None]:
 
 
 def no_grad(function: Callable[..., Any] | None = None) -> Any:
-    """Record nothing inside: `with tg.no_grad():`, or as a decorator. Local to a thread or async task.
+    """Record nothing inside: `with tg.no_grad():`, or a decorator. Local to a thread or async task.
 
     >>> import tinygrad_lite as tg
     >>> w = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -91,7 +91,7 @@ class Spec:
 
     @property
     def size(self) -> int:
-        return p.math.prod(self.shape)
+        return math.prod(self.shape)
 
     def __repr__(self) -> str:
         return f"<{self.dtype} {self.shape}, not kept>"
@@ -100,13 +100,14 @@ class Spec:
 class Node:
     """One step of the recorded graph.
 
-    `primitive` (None for a leaf), `parents` (per argument: a Node, a named constant Tensor, or None),
-    `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the others), `params`,
-    `birth` (its place in the order of recording), `holder` (weak: the Tensor whose `.grad` to fill),
-    `cotangent` (of the last backward pass, kept while small, for diagrams only), `state`.
+    `primitive` (None for a leaf), `parents` (per argument: a Node, a named constant Tensor, or
+    None), `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the
+    others), `params`, `birth` (its place in the order of recording), `holder` (weak: the Tensor
+    whose `.grad` to fill), `cotangent` (of the last backward pass, kept while small, for diagrams
+    only), `state`.
 
-    The first two parents have slots of their own: a tuple would be a second object per step for Python's
-    garbage collector to walk, which takes most of the time in graphs of a million steps.
+    The first two parents have slots of their own: a tuple would be a second object per step for
+    Python's garbage collector to walk, which takes most of the time in graphs of a million steps.
     """
 
     __slots__ = (
@@ -191,10 +192,10 @@ def _spec(value: Any) -> Any:
 
 
 def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tensor:  # noqa: B006 (never written)
-    """Run a primitive on Tensors, arrays and scalars; record its Node if an argument needs a gradient."""
+    """Run a primitive on Tensors, arrays and scalars; record its Node if one needs a gradient."""
     values, parents, tracked, big = [], [], False, False
     for value in args:
-        parent = None
+        parent: Any = None
         if isinstance(value, Tensor):
             parent = value._node
             if parent is not None:
@@ -233,7 +234,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tenso
 
 
 def operand(value: Any) -> Any:
-    """Accept an array-like argument beside a Tensor; refuse what would compute objects or lose a mask."""
+    """Accept an array-like beside a Tensor; refuse what would compute objects or lose a mask."""
     if not hasattr(value, "__array_function__") or isinstance(value, np.ndarray):
         if type(value) is not np.ndarray:
             value = as_array(value)
@@ -277,8 +278,8 @@ def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exc
 class Tensor(ArrayMethods):
     """An array that remembers how it was computed. `tg.tensor(...)` makes one.
 
-    Arithmetic, indexing and NumPy functions on Tensors work as on arrays; while one of the arguments
-    requires a gradient, each is recorded, and `backward()` walks the record.
+    Arithmetic, indexing and NumPy functions on Tensors work as on arrays; while one of the
+    arguments requires a gradient, each is recorded, and `backward()` walks the record.
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_name", "_node")
@@ -340,10 +341,11 @@ class Tensor(ArrayMethods):
 
     @property
     def grad(self) -> Tensor | None:
-        """The sum of the gradients of all backward passes since it was None; only leaves keep one."""
+        """The sum of the gradients of all backward passes since it was None; for leaves only."""
         if self._grad is None and not self.is_leaf and self._node.holder is None:  # type: ignore[union-attr]
             warnings.warn(
-                "only leaves keep .grad, and this tensor was computed: call t.retain_grad() before backward()",
+                "only leaves keep .grad, and this tensor was computed: call t.retain_grad() before "
+                "backward()",
                 UserWarning,
                 stacklevel=2,
             )
@@ -424,8 +426,9 @@ class Tensor(ArrayMethods):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self._node is not None:
             raise TypeError(
-                "turning a tracked Tensor into an array would cut the graph silently: use t.detach() or "
-                "t.numpy() to leave the graph, np.stack([...]) to combine tensors, tg.index_update to assign"
+                "turning a tracked Tensor into an array would cut the graph silently: use "
+                "t.detach() or t.numpy() to leave the graph, np.stack([...]) to combine tensors, "
+                "tg.index_update to assign"
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
@@ -470,7 +473,7 @@ class Tensor(ArrayMethods):
     def __isub__(self, other: Any) -> Tensor: return _in_place(self, p.subtract, other)
     def __imul__(self, other: Any) -> Tensor: return _in_place(self, p.multiply, other)
     def __itruediv__(self, other: Any) -> Tensor: return _in_place(self, p.divide, other)
-    def __ipow__(self, other: Any) -> Tensor: return _in_place(self, p.power, other)  # type: ignore[misc]
+    def __ipow__(self, other: Any) -> Tensor: return _in_place(self, p.power, other)
     def __imod__(self, other: Any) -> Tensor: return _in_place(self, more.mod, other)
 
     def __float__(self) -> float: return float(_number(self))
@@ -515,7 +518,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
 
     Raises
     ------
-    TypeError : integers that require a gradient, objects, strings, a masked array, a tracked Tensor.
+    TypeError : integers that require a gradient, objects, strings, masked arrays, tracked Tensors.
     ValueError : ragged lists.
 
     >>> import tinygrad_lite as tg
@@ -538,8 +541,9 @@ def _number(t: Tensor) -> Any:
     """The one entry, for float(t); refused where it would cut a derivative off silently."""
     if t._node is not None and MODE.get().transform:
         raise TypeError(
-            "float(t), and math functions and array assignment, which call it, would cut this derivative off "
-            "silently: use NumPy functions and tg.index_update, or t.item() if a constant is meant"
+            "float(t), and math functions and array assignment, which call it, would cut this "
+            "derivative off silently: use NumPy functions and tg.index_update, or t.item() if a "
+            "constant is meant"
         )
     return t.item()
 
@@ -550,8 +554,9 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
         return apply(primitive, (t, other))
     if MODE.get().record:
         raise RuntimeError(
-            f"{primitive.name} in place would change a leaf that requires a gradient while recording: "
-            "update parameters inside `with tg.no_grad():`, or write p = p + ... for a new tensor"
+            f"{primitive.name} in place would change a leaf that requires a gradient while "
+            "recording: update parameters inside `with tg.no_grad():`, or write p = p + ... "
+            "for a new tensor"
         )
     new = primitive.forward(
         t._data, operand(other) if not isinstance(other, Tensor) else other._data

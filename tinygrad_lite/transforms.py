@@ -1,9 +1,9 @@
 """Functions that turn a function into its derivatives: grad, vjp, jvp, jacobian, hessian, hvp.
 
-They take and return what the user gave: arrays for arrays, nested tuples, lists and dicts alike. The
-one trick is `create_graph`: a derivative that still depends on something tracked outside (the variable
-of an enclosing transform, a captured tensor that requires a gradient) is recorded and stays a Tensor,
-so transforms nest to any order and nothing is cut off silently.
+They take and return what the user gave: arrays for arrays, nested tuples, lists and dicts alike.
+The one trick is `create_graph`: a derivative that still depends on something tracked outside (the
+variable of an enclosing transform, a captured tensor that requires a gradient) is recorded and
+stays a Tensor, so transforms nest to any order and nothing is cut off silently.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rebuild(tree: Any, values: Iterator[Any]) -> Any:
 
 
 class _Run:
-    """One run of a function on variables, and the pull-back through it that every transform uses."""
+    """One run of a function on variables, and the pull-back through it that all transforms use."""
 
     def __init__(
         self, name: str, f: Function, argnum: Any, has_aux: bool, args: tuple[Any, ...], kwargs: Any
@@ -75,9 +75,9 @@ class _Run:
         for out in self.outs:
             if not isinstance(out, Tensor):
                 raise TypeError(
-                    f"{name}: f returned a {type(out).__name__}, which carries no graph: compute with "
-                    "Tensors and NumPy functions (not math, float() or .numpy()), or return tg.tensor(c) "
-                    "if a constant is meant"
+                    f"{name}: f returned a {type(out).__name__}, which carries no graph: compute "
+                    "with Tensors and NumPy functions (not math, float() or .numpy()), or return "
+                    "tg.tensor(c) if a constant is meant"
                 )
         nodes = ancestors([t._node for t in self.outs if t._node is not None])
         self.linked = record and any(  # on an enclosing transform's variable, or on a user's leaf
@@ -89,8 +89,8 @@ class _Run:
         data = raw(leaf) if isinstance(leaf, Tensor) else as_array(leaf)
         if data.dtype.kind != "f":
             raise TypeError(
-                f"{self.name}: only floating point can be differentiated by, got {data.dtype} {data.shape}: "
-                "write 2.0 instead of 2, or choose other arguments with argnum="
+                f"{self.name}: only floating point can be differentiated by, got {data.dtype} "
+                f"{data.shape}: write 2.0 instead of 2, or choose other arguments with argnum="
             )
         if isinstance(leaf, Tensor) and leaf._node is not None:
             with mode(record=True):
@@ -99,7 +99,7 @@ class _Run:
         return constant(data, Node(None, (), (), {}, data))
 
     def pull(self, cotangents: list[Any], create_graph: bool = False) -> list[Any]:
-        """The gradient of every variable (None where there is none), from one cotangent per output."""
+        """The gradient of every variable (None: there is none), from one cotangent per output."""
         create_graph = create_graph or self.linked
         seeds: dict[Node, Any] = {}
         for out, g in zip(self.outs, cotangents, strict=True):
@@ -115,13 +115,13 @@ class _Run:
         if len(self.outs) != 1 or self.outs[0].size != 1:
             shapes = ", ".join(str(t.shape) for t in self.outs)
             raise ValueError(
-                f"{self.name}: f must return one number, but it returned shape {shapes}: reduce it with "
-                ".sum() or .mean(), or use tg.jacobian, tg.vjp or tg.elementwise_grad"
+                f"{self.name}: f must return one number, but it returned shape {shapes}: reduce it "
+                "with .sum() or .mean(), or use tg.jacobian, tg.vjp or tg.elementwise_grad"
             )
         return [np.ones(self.outs[0].shape, self.outs[0].dtype)]
 
     def give(self, value: Any, plain: bool) -> Any:
-        """A result in the form of the arguments; a Tensor if it depends on something tracked outside."""
+        """A result in the arguments' form; a Tensor if it depends on something tracked outside."""
         if isinstance(value, Tensor) and not (value._node is not None and self.linked):
             value = value._data
         return value if isinstance(value, Tensor) or plain else constant(value)
@@ -236,7 +236,8 @@ def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
     """`(value, pullback)`: the pull-back takes a cotangent of the value to those of all arguments.
 
     `pullback(g)` returns a tuple, one entry per argument: g^T J (a vector-Jacobian product, the one
-    thing that reverse mode computes). It can be called many times. With `has_aux`, `(value, pullback, aux)`.
+    thing that reverse mode computes). It can be called many times. With `has_aux`, `(value,
+    pullback, aux)`.
 
     >>> import numpy as np, tinygrad_lite as tg
     >>> value, pullback = tg.vjp(np.multiply, 3.0, 4.0)
@@ -369,7 +370,9 @@ def jacobian(
 def hessian(
     f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False
 ) -> Function:
-    """The matrix of second derivatives of a function that returns one number: the Jacobian of its gradient.
+    """The matrix of second derivatives of a function that returns one number.
+
+    It is the Jacobian of the gradient.
 
     >>> import numpy as np, tinygrad_lite as tg
     >>> tg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
@@ -430,8 +433,9 @@ def checkpoint(f: Function) -> Function:
                 again = run(variables)
                 if not np.array_equal(raw(again), raw(value), equal_nan=True):
                     raise RuntimeError(
-                        "checkpoint: f gave another value when it was computed again, so its gradient would "
-                        "be wrong: it is random, or depends on something that has changed since"
+                        "checkpoint: f gave another value when it was computed again, so its "
+                        "gradient would be wrong: it is random, or depends on something "
+                        "that has changed since"
                     )
                 assert again._node is not None
                 targets = [v._node for v in variables if v._node is not None] + list(outside)

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 def draw(loss: Tensor, limit: int = 200) -> graphviz.Digraph:
     """The recorded graph of `loss` as a `graphviz.Digraph`, which Jupyter shows as a picture.
 
-    A card per tensor: its name, the operation that computed it, its shape, and, while they are small,
-    its value and its gradient (∇) in the last backward pass. Call it after `backward()` to see gradients.
-    `.source` is the DOT text; `.render(...)` and `.pipe(...)` need the program `dot` (Debian and Ubuntu:
-    `apt install graphviz`; macOS: `brew install graphviz`).
+    A card per tensor: its name, the operation that computed it, its shape, and, while they are
+    small, its value and its gradient (∇) in the last backward pass. Call it after `backward()` to
+    see gradients. `.source` is the DOT text; `.render(...)` and `.pipe(...)` need the program `dot`
+    (Debian and Ubuntu: `apt install graphviz`; macOS: `brew install graphviz`).
 
     Parameters
     ----------
     loss : a recorded Tensor.
-    limit : refuse graphs of more nodes than this: `dot` takes minutes for them, and nobody reads them.
+    limit : refuse graphs of more nodes than this: `dot` takes minutes for them, and nobody reads
+        them.
 
     >>> import tinygrad_lite as tg
     >>> x = tg.tensor(3.0, requires_grad=True)

@@ -1,7 +1,7 @@
 """A recorded graph as DOT text: one card per tensor, one arrow per use.
 
-Names and values come from the user and may hold anything; node ids are ours, and every label goes through
-`clean`, so that nothing in a name can become DOT syntax.
+Names and values come from the user and may hold anything; node ids are ours, and every label goes
+through `clean`, so that nothing in a name can become DOT syntax.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
     nodes = ancestors([loss._node])
     if len(nodes) > limit:
         raise ValueError(
-            f"draw: the graph has {len(nodes)} nodes, more than limit={limit}: draw a part of it (a smaller "
-            f"batch, fewer steps), or pass a higher limit and be patient"
+            f"draw: the graph has {len(nodes)} nodes, more than limit={limit}: draw a part of it "
+            f"(a smaller batch, fewer steps), or pass a higher limit and be patient"
         )
     picture = graphviz.Digraph("backward", comment="drawn by tinygrad_lite")
     picture.attr("graph", rankdir="LR", bgcolor="white", nodesep="0.25", ranksep="0.45")
