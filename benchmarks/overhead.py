@@ -2,15 +2,15 @@
 
     python benchmarks/overhead.py [--quick] [--rounds 15]
 
-The one trick: every engine lives in a process of its own, with one thread, and they take turns, round
-by round (A B A B ...), so that whatever slows the machine down for a while slows all of them. A ratio
-is the median over rounds of (our time / their time) within the round. Before anything is timed, the
-engines' losses and gradients must be equal.
+The one trick: every engine lives in a process of its own, with one thread, and they take turns,
+round by round (A B A B ...), so that whatever slows the machine down for a while slows all of them.
+A ratio is the median over rounds of (our time / their time) within the round. Before anything is
+timed, the engines' losses and gradients must be equal.
 
-Python's cyclic garbage collector is part of the price: it walks the objects of a growing graph again
-and again, and an engine whose graphs contain cycles (micrograd's do) needs it to free them. So every
-program is timed with the collector on, as people run it, and once more with it off but for a single
-collection at the end, which leaves the engine's own work and the freeing of the graph.
+Python's cyclic garbage collector is part of the price: it walks the objects of a growing graph
+again and again, and an engine whose graphs contain cycles (micrograd's do) needs it to free them.
+So every program is timed with the collector on, as people run it, and once more with it off but for
+a single collection at the end, which leaves the engine's own work and the freeing of the graph.
 
 Needs the `peers` extra: `make bench` installs it.
 """
@@ -39,7 +39,7 @@ CHAIN = 2000  # steps of v * a + x, two operations each
 # The programs. Each `setup` returns a function that runs forward and backward once and returns the
 # loss with its gradients, as numbers.
 def setup_mlp(engine: str, wrap_inputs: bool):
-    """micrograd's own demo: MLP(2, [16, 16, 1]), max-margin loss with L2 regularisation, 100 points."""
+    """micrograd's own demo: MLP(2, [16, 16, 1]), max-margin loss, L2 penalty, 100 points."""
     import numpy as np
     from micrograd import engine as micrograd_engine
     from micrograd import nn
@@ -226,7 +226,7 @@ class Worker:
 
 
 def compare(title: str, jobs: dict[str, tuple[str, str, object]], rounds: int) -> None:
-    """Run the jobs (label: engine, program, parameter) in turn, and print a table per collector mode.
+    """Run the jobs (label: engine, program, parameter) in turn; print a table per collector mode.
 
     Jobs of different engines run one program: ours comes first and must agree with all others. Jobs
     of one engine run several sizes: times per operation are compared with the first size.

@@ -4,20 +4,13 @@
 # digits of 8×8 pixels. First of all, its loss's gradient is held against the formula on paper.
 
 # %%
-import os
 import sys
 import time
 from pathlib import Path
 
-for library in ("OMP", "OPENBLAS", "MKL"):  # products this small gain nothing from more threads
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-
 import graphviz
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import tinygrad_lite as tg
@@ -96,7 +89,8 @@ seconds = time.perf_counter() - start
 # %% The learning curve
 out = Path(__file__).resolve().parent.parent / "out"
 out.mkdir(exist_ok=True)
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+figure = Figure(figsize=(9, 3.6), layout="constrained")
+left, right = figure.subplots(1, 2)
 at = range(1, epochs + 1)
 left.semilogy(at, losses)
 left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy on training digits (nats)")

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # One neuron, by hand
-# Two inputs, a weight for each, a bias and a tanh; the loss is half the squared distance to a target.
-# Few enough numbers to derive every gradient on paper and hold it against the graph's.
+# Two inputs, a weight for each, a bias and a tanh; the loss is half the squared distance to a
+# target. Few enough numbers to derive every gradient on paper and hold it against the graph's.
 
 # %% The neuron, as plain NumPy would write it
 import math

@@ -143,6 +143,20 @@ def test_gradients_are_never_aliases_and_always_writable():
     np.testing.assert_array_equal(retained.grad.data, 1.0)
 
 
+def test_a_joint_rule_may_return_one_array_twice():
+    def rule(needs, g, out, x, y):
+        piece = g * 2.0
+        return piece, piece
+
+    both = tg.primitive(lambda x, y: 2.0 * (x + y), joint=rule, name="both")
+    x, y = leaf(X), leaf(X)
+    (both(x, y) + x + x).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, 4.0)
+    np.testing.assert_array_equal(y.grad.data, 2.0)
+    assert not np.shares_memory(x.grad.data, y.grad.data)
+    del PRIMITIVES[both.function], BY_NAME["both"]
+
+
 def test_accumulating_in_place_touches_nobody_else():
     """Three arrivals add into a buffer; the arrays that arrived belong to others."""
     x = leaf(X)

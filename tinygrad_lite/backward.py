@@ -8,13 +8,27 @@ graph, so a pass can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
-from .tensor import FREED, MODE, SCALARS, SMALL, Node, Spec, Tensor, as_array, constant, mode, raw
+from .tensor import (
+    FREED,
+    HEAVY,
+    MODE,
+    SCALARS,
+    SMALL,
+    Node,
+    Spec,
+    Tensor,
+    as_array,
+    constant,
+    mode,
+    raw,
+)
 
 
 class GraphFreedError(RuntimeError):
@@ -55,7 +69,7 @@ def fit(g: Any, like: Any) -> Any:
         g = np.sum(g, axis=axes).reshape(shape)
     if g.dtype != like.dtype:
         g = g.astype(like.dtype)
-    return g if shape or g.__class__ is not np.ndarray else g[()]
+    return g if shape or g.__class__ is not ndarray else g[()]
 
 
 def gradients(
@@ -106,7 +120,7 @@ def gradients(
         if primitive is None:
             continue
         args: Any = node.args
-        out = node.out
+        out, params = node.out, node.params
         if create_graph:
             args = [
                 constant(value, parent if parent.__class__ is Node else None)
@@ -119,7 +133,7 @@ def gradients(
             observer.before_rules(node, g)
         if primitive.joint is not None:
             needs = tuple(parent.__class__ is Node for parent in node.parents)
-            pieces = primitive.joint(needs, g, out, *args, **node.params)
+            pieces = primitive.joint(needs, g, out, *args, **params)
         else:
             pieces = None
         for i, parent in enumerate((node.left, node.right, *node.others)):
@@ -129,12 +143,14 @@ def gradients(
                 piece = pieces[i]
             else:
                 rule = primitive.rules[i]
-                piece = None if rule is None else rule(g, out, *args, **node.params)
+                if rule is None:
+                    continue
+                piece = rule(g, out, *args, **params) if params else rule(g, out, *args)
             if piece is None:
                 continue
             like, kind = parent.out, piece.__class__
             if kind is not like.__class__ or (
-                kind is np.ndarray and (piece.shape != like.shape or piece.dtype is not like.dtype)
+                kind is ndarray and (piece.shape != like.shape or piece.dtype is not like.dtype)
             ):
                 piece = fit(piece, like)
             for observer in observers:
@@ -142,15 +158,17 @@ def gradients(
             total = grads.get(parent)
             if total is None:
                 grads[parent] = piece
-                if parent.primitive is None and _is_fresh(piece, g, out, args):
+                if parent.primitive is None and _is_fresh(piece, (g, out, *args), pieces):
                     owned.add(parent)
-            elif total.__class__ is np.ndarray and parent in owned:
+            elif total.__class__ is ndarray and parent in owned:
                 total += piece
             else:
                 grads[parent] = total + piece
                 owned.add(parent)
         if not retain_graph:
-            node.free()
+            if node.state == HEAVY:
+                node.free()
+            node.state = FREED
     return results
 
 
@@ -158,16 +176,12 @@ def _is_value(value: Any) -> bool:
     return value.__class__ is not Spec and getattr(value, "dtype", None) is not None
 
 
-def _is_fresh(piece: Any, g: Any, out: Any, args: Iterable[Any]) -> bool:
-    """Whether a rule made this array itself, rather than passing on one that it was given."""
-    if piece.__class__ is not np.ndarray:
+def _is_fresh(piece: Any, given: Iterable[Any], pieces: Sequence[Any] | None) -> bool:
+    """Whether a rule made this array itself, for this argument only."""
+    if piece.__class__ is not ndarray:
         return True
-    return (
-        piece.base is None
-        and piece is not g
-        and piece is not out
-        and all(piece is not a for a in args)
-    )
+    shared = pieces is not None and sum(other is piece for other in pieces) > 1
+    return piece.base is None and not shared and all(piece is not value for value in given)
 
 
 def backward(

@@ -110,21 +110,10 @@ class Node:
     Python's garbage collector to walk, which takes most of the time in graphs of a million steps.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "args",
-        "birth",
-        "cotangent",
-        "holder",
-        "left",
-        "name",
-        "others",
-        "out",
-        "params",
-        "primitive",
-        "right",
-        "state",
-    )  # fmt: skip
+    # fmt: off
+    __slots__ = ("__weakref__", "args", "birth", "cotangent", "holder", "left", "name", "others",
+                 "out", "params", "primitive", "right", "state")
+    # fmt: on
 
     def __init__(
         self, primitive: Any, parents: Sequence[Any], args: tuple[Any, ...], params: Any, out: Any
@@ -174,11 +163,9 @@ class Node:
             self.out = _spec(self.out)
 
     def free(self) -> None:
-        """Drop every saved array after its only backward pass."""
-        if self.state == HEAVY:
-            self.args = tuple([_spec(v) for v in self.args])
-            self.out = _spec(self.out)
-        self.state = FREED
+        """Drop every saved array, after the only backward pass that needed it."""
+        self.args = tuple([_spec(v) for v in self.args])
+        self.out = _spec(self.out)
 
     def __repr__(self) -> str:
         return f"<Node {self.op} {self.dtype} {self.shape}>"

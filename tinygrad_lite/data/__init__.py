@@ -32,8 +32,8 @@ def digits() -> tuple[Part, Part]:
     -------
     (train_images, train_labels), (test_images, test_labels)
         Images: float32 of shape (1437, 8, 8) and (360, 8, 8), the share of ink in each block, from
-        0 (paper) to 1. Labels: int64 of shape (1437,) and (360,), from 0 to 9. The arrays are new at
-        every call and may be written into.
+        0 (paper) to 1. Labels: int64 of shape (1437,) and (360,), from 0 to 9. The arrays are new
+        at every call and may be written into.
 
     Notes
     -----
