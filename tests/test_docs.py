@@ -33,7 +33,7 @@ def listed(section):
 def test_the_list_of_functions_is_complete():
     assert listed("One node each") == numpy_functions(set(PRIMITIVES) - set(COMPOSITIONS)) | {
         "clip", "concatenate", "einsum", "stack", "where", "pad", "linalg.cholesky", "linalg.pinv",
-        "linalg.eigh", "linalg.qr", "linalg.svd", "linalg.slogdet",
+        "linalg.eigh", "linalg.qr", "linalg.svd", "linalg.slogdet", "reshape",
     }  # fmt: skip
     one_node = listed("One node each")
     # NumPy 2.1, 2.2

@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_lite as tg
 import tinygrad_lite.linear_algebra  # registers the functions
-from tests.test_numpy_functions import array, check, check_torch, gradient, slope
+from tests.test_numpy_functions import array, check, check_torch, gradient, needs_torch, slope
 from tinygrad_lite import Tensor
 
 la = np.linalg
@@ -89,6 +89,7 @@ def test_values_and_derivatives(name):
     check(f, *arrays)
 
 
+@needs_torch
 @pytest.mark.parametrize(
     "name", [n for n in CASES if not n.startswith(("eigh", "pinv_rank", "multi"))]
 )
@@ -136,6 +137,7 @@ def torch_qr(x):
     return torch.linalg.qr(x)
 
 
+@needs_torch
 def test_eigenvectors_against_torch():
     """The same signs are given to both, so that the vectors themselves can be compared."""
     import torch

@@ -274,6 +274,11 @@ CASES |= {
 }
 
 
+if not hasattr(np, "unstack"):  # NumPy 2.0
+    for newer in ("clip_names", "cumulative_sum", "cumulative_prod", "unstack"):
+        del CASES[newer]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_derivatives(name):
     f, *arrays = CASES[name]
@@ -303,7 +308,11 @@ def test_interp_edges():
     )
 
 
-torch = pytest.importorskip("torch")
+try:
+    import torch
+except ImportError:
+    torch = None
+needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch, the oracle, is not installed")
 
 
 def torch_select(x, y):
@@ -369,6 +378,7 @@ def check_torch(f, peer, arrays, rtol=1e-10, atol=1e-12):
         )
 
 
+@needs_torch
 @pytest.mark.parametrize("case", range(len(TORCH)))
 def test_against_torch(case):
     f, peer, *arrays = TORCH[case]
@@ -545,7 +555,7 @@ def test_mixed_arguments():
         (lambda t: np.gradient(t, edge_order=3), ValueError, "edge_order"),
         (lambda t: np.gradient(t[:1], axis=0), ValueError, "at least 2"),
         (lambda t: np.meshgrid(t[0], indexing="ab"), ValueError, "indexing"),
-        (lambda t: np.cumulative_sum(t), ValueError, "axis"),
+        (lambda t: getattr(np, "cumulative_sum", np.sum)(t, axis=7), ValueError, "axis"),
         (lambda t: np.interp(t, [0.0, 1.0], [1.0]), ValueError, "equally long"),
     ],
 )
@@ -569,6 +579,8 @@ def test_signatures_are_numpys():
             continue
         ours = inspect.signature(composed).parameters
         if isinstance(function, np.ufunc) or any(p.kind is p.VAR_POSITIONAL for p in ours.values()):
+            continue
+        if function is np.reshape:  # shape was newshape once
             continue
         for name in ours:
             assert name in theirs or any(p.kind is p.VAR_KEYWORD for p in theirs.values()), (

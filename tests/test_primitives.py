@@ -9,6 +9,7 @@ import tinygrad_lite as tg
 from tinygrad_lite import more_primitives as more
 from tinygrad_lite import primitives as p
 from tinygrad_lite.backward import gradients
+from tinygrad_lite.mode import mode
 from tinygrad_lite.primitives import BY_NAME, PRIMITIVES
 from tinygrad_lite.tensor import Node, Spec
 
@@ -304,7 +305,7 @@ def test_low_precision_stays(name, i, dtype):
                 else piece.dtype
             )
 
-    with tensor_module.mode(observers=(Watch(),)):
+    with mode(observers=(Watch(),)):
         out.backward(np.ones(out.shape, dtype))
     assert all(t.grad is None or t.grad.dtype == dtype for t in ts)
     assert set(pieces) <= {np.dtype(dtype)}, "a rule widened its dtype"

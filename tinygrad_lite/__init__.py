@@ -1,7 +1,8 @@
 """tinygrad_lite: automatic differentiation on NumPy, small enough to read in one sitting."""
 
+import importlib
+
 from . import calculus as _calculus  # noqa: F401 (registers functions)
-from . import data as data
 from . import functional as functional
 from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
@@ -14,14 +15,14 @@ from .check import gradcheck as gradcheck
 from .draw import draw as draw
 from .explain import backward_steps as backward_steps
 from .explain import explain as explain
+from .mode import enable_grad as enable_grad
+from .mode import no_grad as no_grad
 from .numpy_functions import index_add as index_add
 from .numpy_functions import index_update as index_update
 from .primitives import logsumexp as logsumexp
 from .primitives import primitive as primitive
 from .tensor import Node as Node
 from .tensor import Tensor as Tensor
-from .tensor import enable_grad as enable_grad
-from .tensor import no_grad as no_grad
 from .tensor import tensor as tensor
 from .transforms import checkpoint as checkpoint
 from .transforms import elementwise_grad as elementwise_grad
@@ -34,3 +35,10 @@ from .transforms import value_and_grad as value_and_grad
 from .transforms import vjp as vjp
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Load `tg.data` when it is first asked for."""
+    if name == "data":
+        return importlib.import_module(".data", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,20 +15,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .tensor import (
-    FREED,
-    HEAVY,
-    MODE,
-    SCALARS,
-    SMALL,
-    Node,
-    Spec,
-    Tensor,
-    as_array,
-    constant,
-    mode,
-    raw,
-)
+from .conversion import as_array
+from .mode import MODE, mode
+from .tensor import FREED, HEAVY, SCALARS, SMALL, Node, Spec, Tensor, constant, raw
 
 
 class GraphFreedError(RuntimeError):

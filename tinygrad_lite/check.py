@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from .backward import gradients
-from .tensor import MODE, Node, constant, mode, raw
+from .mode import MODE, mode
+from .tensor import Node, constant, raw
 from .transforms import leaves, rebuild, vjp
 
 STEP = float(np.finfo(float).eps) ** (1 / 3)  # balances truncation (h^2) against rounding (eps / h)

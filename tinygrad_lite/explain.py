@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .backward import ancestors, cotangent_for, gradients
-from .tensor import MODE, Node, Tensor, mode
+from .mode import MODE, mode
+from .tensor import Node, Tensor
 
 FORMULAS: dict[str, tuple[str, ...]] = {  # elementwise: d out / d argument, as runnable NumPy
     "add": ("1", "1"),

@@ -19,8 +19,9 @@ import numpy as np
 
 from . import more_primitives as more
 from . import primitives as p
+from .conversion import as_array, operand
 from .dispatch import COMPOSITIONS
-from .tensor import Tensor, apply, as_array, constant, operand, raw
+from .tensor import Tensor, apply, constant, raw
 
 Array = Any
 Composition = Callable[..., Any]
@@ -391,6 +392,8 @@ TABLE: dict[str, Composition] = {
     "fliplr": lambda m: np.flip(m, 1),
     "flipud": lambda m: np.flip(m, 0),
     "astype": lambda x, dtype, /, *, copy=True: x.astype(dtype),
+    "reshape": lambda a, shape=None, *, newshape=None:  # NumPy 2.0 says newshape
+               apply(p.reshape, (a,), {"shape": newshape if shape is None else shape}),
     "matrix_transpose":        lambda x, /: np.swapaxes(x, -1, -2),
     "linalg.matrix_transpose": lambda x, /: np.swapaxes(x, -1, -2),
     "linalg.diagonal": lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1),

@@ -14,10 +14,8 @@ import itertools
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +23,8 @@ from . import more_primitives as more
 from . import primitives as p
 from .array_methods import ArrayMethods
 from .array_methods import raw as raw
+from .conversion import as_array, operand
+from .mode import MODE
 from .primitives import Primitive
 
 SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
@@ -33,47 +33,6 @@ LIGHT, HEAVY, FREED = 0, 1, 2  # a Node's state: heavy ones hold arrays to free 
 
 births = itertools.count()  # an argument is always born before its result
 T = TypeVar("T", bound="Tensor")
-
-
-class Mode(NamedTuple):
-    """What recording does at the moment, in this thread or async task."""
-
-    record: bool = True
-    observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
-    transform: frozenset[Any] = frozenset()  # the variables of the running grad(f) and its kin
-
-
-RECORDING = Mode()
-MODE: ContextVar[Mode] = ContextVar("tinygrad_lite_mode", default=RECORDING)
-
-
-@contextmanager
-def mode(**changes: Any) -> Iterator[None]:
-    """Change the mode for a block of code."""
-    token = MODE.set(MODE.get()._replace(**changes))
-    try:
-        yield
-    finally:
-        MODE.reset(token)
-
-
-def no_grad(function: Callable[..., Any] | None = None) -> Any:
-    """Record nothing inside: `with tg.no_grad():`, or a decorator. Local to a thread or async task.
-
-    >>> import tinygrad_lite as tg
-    >>> w = tg.tensor([1.0, 2.0], requires_grad=True)
-    >>> with tg.no_grad():
-    ...     w -= 0.5
-    >>> w.data
-    array([0.5, 1.5])
-    """
-    block: AbstractContextManager[None] = mode(record=False)
-    return block(function) if function is not None else block  # type: ignore[operator]
-
-
-def enable_grad() -> AbstractContextManager[None]:
-    """Record again, inside `no_grad`."""
-    return mode(record=True)
 
 
 class Spec:
@@ -218,37 +177,6 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tenso
     for observer in mode.observers:
         observer.forward(primitive, values, params, out, node)
     return result
-
-
-def operand(value: Any) -> Any:
-    """Accept an array-like beside a Tensor; refuse what would compute objects or lose a mask."""
-    if not hasattr(value, "__array_function__") or isinstance(value, np.ndarray):
-        if type(value) is not np.ndarray:
-            value = as_array(value)
-        if value.dtype.kind not in "biufc":
-            raise TypeError(
-                f"expected numbers, got an array of dtype {value.dtype} and shape {value.shape}"
-            )
-    return value
-
-
-def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
-    """NumPy's conversion, with errors that say what to do."""
-    if hasattr(data, "mask") and hasattr(data, "filled"):
-        raise TypeError(
-            "a masked array would lose its mask here: pass .filled(value) or .compressed()"
-        )
-    try:
-        array = np.array(data, dtype=dtype, copy=copy)
-    except ValueError as error:
-        raise ValueError(
-            f"expected numbers in nested lists of equal lengths, got {type(data).__name__}: {error}"
-        ) from error
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"expected numbers, got {type(data).__name__} of dtype {array.dtype}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return array
 
 
 def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exception:

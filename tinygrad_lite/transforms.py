@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from .backward import ancestors, cotangent_for, gradients
+from .conversion import as_array
+from .mode import MODE, mode
 from .primitives import Primitive, primitive
-from .tensor import MODE, Node, Tensor, apply, as_array, births, constant, mode, raw
+from .tensor import Node, Tensor, apply, births, constant, raw
 
 Function = Callable[..., Any]
 variable = primitive(lambda x: x, lambda g, out, x: g, saves="-", name="variable")

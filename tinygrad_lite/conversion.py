@@ -1,0 +1,38 @@
+"""What may enter a Tensor: numbers, with errors that say what to do about everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def operand(value: Any) -> Any:
+    """Accept an array-like beside a Tensor; refuse what would compute objects or lose a mask."""
+    if not hasattr(value, "__array_function__") or isinstance(value, np.ndarray):
+        if type(value) is not np.ndarray:
+            value = as_array(value)
+        if value.dtype.kind not in "biufc":
+            raise TypeError(
+                f"expected numbers, got an array of dtype {value.dtype} and shape {value.shape}"
+            )
+    return value
+
+
+def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+    """NumPy's conversion, with errors that say what to do."""
+    if hasattr(data, "mask") and hasattr(data, "filled"):
+        raise TypeError(
+            "a masked array would lose its mask here: pass .filled(value) or .compressed()"
+        )
+    try:
+        array = np.array(data, dtype=dtype, copy=copy)
+    except ValueError as error:
+        raise ValueError(
+            f"expected numbers in nested lists of equal lengths, got {type(data).__name__}: {error}"
+        ) from error
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"expected numbers, got {type(data).__name__} of dtype {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
