@@ -99,7 +99,7 @@ def test_the_core_stays_small():
         )
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
-    assert sum(sizes.values()) <= 740, sizes
+    assert sum(sizes.values()) <= 760, sizes
     assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 5000
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .backward import ancestors
-from .tensor import Node, Tensor
+from .tensor import Node, Tensor, leaf_node
 
 # primitive, parents (row numbers, or a named constant), args, params, out, name, state
 Row = tuple[Any, ...]
@@ -51,7 +51,8 @@ def graph(table: list[Row]) -> Node:
             nodes.append(_leaf(source, out))
             continue
         linked = tuple([nodes[i] if type(i) is int else i for i in parents])
-        node = Node(source, linked, args, params, out)
+        left, right = (*linked, None, None)[:2]
+        node = Node(source, left, right, linked[2:], args, params, out)
         node.name, node.state = name, state
         nodes.append(node)
     return nodes[-1]
@@ -59,7 +60,7 @@ def graph(table: list[Row]) -> Node:
 
 def _leaf(t: Tensor, data: Any) -> Node:
     if t._node is None:
-        t._node = Node(None, (), (), {}, data)
+        t._node = leaf_node(data)
         t._node.holder = weakref.ref(t)
     return t._node
 

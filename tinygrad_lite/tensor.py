@@ -14,7 +14,7 @@ import itertools
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -24,13 +24,14 @@ from . import primitives as p
 from .array_methods import ArrayMethods
 from .array_methods import raw as raw
 from .conversion import as_array, operand
-from .mode import MODE
+from .mode import MODE, RECORDING
 from .primitives import Primitive
 
 SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
 SCALARS = frozenset({bool, int, float, complex, type(None), *np.sctypeDict.values()})
 LIGHT, HEAVY, FREED = 0, 1, 2  # a Node's state: heavy ones hold arrays to free after backward
 
+NOTHING: dict[str, Any] = {}  # no params; never written
 births = itertools.count()  # an argument is always born before its result
 T = TypeVar("T", bound="Tensor")
 
@@ -75,13 +76,12 @@ class Node:
     # fmt: on
 
     def __init__(
-        self, primitive: Any, parents: Sequence[Any], args: tuple[Any, ...], params: Any, out: Any
+        self, primitive: Any, left: Any, right: Any, others: Any, args: Any, params: Any, out: Any
     ) -> None:
-        n = len(parents)
         self.primitive = primitive
-        self.left = parents[0] if n else None
-        self.right = parents[1] if n > 1 else None
-        self.others = tuple(parents[2:]) if n > 2 else ()
+        self.left = left
+        self.right = right
+        self.others = others
         self.args = args
         self.params = params
         self.out = out
@@ -137,7 +137,7 @@ def _spec(value: Any) -> Any:
     return Spec(value.shape, value.dtype)
 
 
-def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tensor:  # noqa: B006 (never written)
+def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> Tensor:
     """Run a primitive on Tensors, arrays and scalars; record its Node if one needs a gradient."""
     values, parents, tracked, big = [], [], False, False
     for value in args:
@@ -171,12 +171,33 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = {}) -> Tenso
     result._grad = None
     result._name = None
     if tracked and mode.record:
-        result._node = node = Node(primitive, parents, tuple(values), params, out)
+        left, right = (*parents, None)[:2]
+        others = tuple(parents[2:])
+        result._node = node = Node(primitive, left, right, others, tuple(values), params, out)
         if big:
             node.thin()
     for observer in mode.observers:
         observer.forward(primitive, values, params, out, node)
     return result
+
+
+def operate(primitive: Primitive, x: Any, y: Any) -> Tensor:
+    """`apply` for an operator between two tracked Tensors, without the loop over its arguments.
+
+    The commonest case: this takes a third off the time of a small operation, and half on scalars.
+    """
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and MODE.get() is RECORDING:
+        left, right, a, b = x._node, y._node, x._data, y._data
+        if left is not None and right is not None:
+            try:
+                out = primitive.forward(a, b)
+            except (ValueError, TypeError) as error:
+                raise _explained(error, primitive, [a, b]) from error
+            node = Node(primitive, left, right, (), (a, b), NOTHING, out)
+            if out.size > SMALL or a.size > SMALL or b.size > SMALL:
+                node.thin()
+            return constant(out, node)
+    return apply(primitive, (x, y))
 
 
 def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exception:
@@ -299,7 +320,7 @@ class Tensor(ArrayMethods):
                     f"only floating point tensors can require gradients, got {self.dtype}: "
                     "write 1.0 instead of 1, or pass dtype=float"
                 )
-            self._node = Node(None, (), (), {}, self._data)
+            self._node = leaf_node(self._data)
             self._node.holder, self._node.name = weakref.ref(self), self._name
         elif not requires_grad:
             if not self.is_leaf:
@@ -362,20 +383,20 @@ class Tensor(ArrayMethods):
 
     # Operators. Each pair works with arrays and Python scalars on either side.
     # fmt: off
-    def __add__(self, other: Any) -> Tensor: return apply(p.add, (self, other))
-    def __radd__(self, other: Any) -> Tensor: return apply(p.add, (other, self))
-    def __sub__(self, other: Any) -> Tensor: return apply(p.subtract, (self, other))
-    def __rsub__(self, other: Any) -> Tensor: return apply(p.subtract, (other, self))
-    def __mul__(self, other: Any) -> Tensor: return apply(p.multiply, (self, other))
-    def __rmul__(self, other: Any) -> Tensor: return apply(p.multiply, (other, self))
-    def __truediv__(self, other: Any) -> Tensor: return apply(p.divide, (self, other))
-    def __rtruediv__(self, other: Any) -> Tensor: return apply(p.divide, (other, self))
-    def __pow__(self, other: Any) -> Tensor: return apply(p.power, (self, other))
-    def __rpow__(self, other: Any) -> Tensor: return apply(p.power, (other, self))
+    def __add__(self, other: Any) -> Tensor: return operate(p.add, self, other)
+    def __radd__(self, other: Any) -> Tensor: return operate(p.add, other, self)
+    def __sub__(self, other: Any) -> Tensor: return operate(p.subtract, self, other)
+    def __rsub__(self, other: Any) -> Tensor: return operate(p.subtract, other, self)
+    def __mul__(self, other: Any) -> Tensor: return operate(p.multiply, self, other)
+    def __rmul__(self, other: Any) -> Tensor: return operate(p.multiply, other, self)
+    def __truediv__(self, other: Any) -> Tensor: return operate(p.divide, self, other)
+    def __rtruediv__(self, other: Any) -> Tensor: return operate(p.divide, other, self)
+    def __pow__(self, other: Any) -> Tensor: return operate(p.power, self, other)
+    def __rpow__(self, other: Any) -> Tensor: return operate(p.power, other, self)
     def __mod__(self, other: Any) -> Tensor: return apply(more.mod, (self, other))
     def __rmod__(self, other: Any) -> Tensor: return apply(more.mod, (other, self))
-    def __matmul__(self, other: Any) -> Tensor: return apply(p.matmul, (self, other))
-    def __rmatmul__(self, other: Any) -> Tensor: return apply(p.matmul, (other, self))
+    def __matmul__(self, other: Any) -> Tensor: return operate(p.matmul, self, other)
+    def __rmatmul__(self, other: Any) -> Tensor: return operate(p.matmul, other, self)
     def __floordiv__(self, other: Any) -> Any: return np.floor_divide(self, other)
     def __rfloordiv__(self, other: Any) -> Any: return np.floor_divide(other, self)
     def __divmod__(self, other: Any) -> Any: return self // other, self % other
@@ -443,6 +464,11 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     tensor([2., 4., 6.], dtype=float64)
     """
     return Tensor(data, requires_grad, dtype)
+
+
+def leaf_node(data: Any) -> Node:
+    """A Node that was not computed: of a leaf, or of a transform's variable."""
+    return Node(None, None, None, (), (), NOTHING, data)
 
 
 def constant(value: Any, node: Node | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from .backward import ancestors, cotangent_for, gradients
 from .conversion import as_array
 from .mode import MODE, mode
 from .primitives import Primitive, primitive
-from .tensor import Node, Tensor, apply, births, constant, raw
+from .tensor import Node, Tensor, apply, births, constant, leaf_node, raw
 
 Function = Callable[..., Any]
 variable = primitive(lambda x: x, lambda g, out, x: g, saves="-", name="variable")
@@ -98,7 +98,7 @@ class _Run:
             with mode(record=True):
                 return apply(variable, (leaf,))
         data = data if data.ndim else data[()]
-        return constant(data, Node(None, (), (), {}, data))
+        return constant(data, leaf_node(data))
 
     def pull(self, cotangents: list[Any], create_graph: bool = False) -> list[Any]:
         """The gradient of every variable (None: there is none), from one cotangent per output."""
@@ -283,10 +283,7 @@ def jvp(f: Function, xs: Any, vs: Any) -> Any:
     if not isinstance(xs, tuple) or not isinstance(vs, tuple):
         raise TypeError("jvp: xs and vs are tuples, with one entry per argument of f")
     run = _Run("jvp", f, tuple(range(len(xs))), False, xs, {})
-    us = [
-        constant(u, Node(None, (), (), {}, u))
-        for u in (np.ones(t.shape, t.dtype)[()] for t in run.outs)
-    ]
+    us = [constant(u, leaf_node(u)) for u in (np.ones(t.shape, t.dtype)[()] for t in run.outs)]
     pulled = run.pull(us, create_graph=True)
     targets = [u._node for u in us if u._node is not None]
     found = gradients(_seeds("jvp", pulled, vs, run), targets, run.linked)
@@ -427,9 +424,7 @@ def checkpoint(f: Function) -> Function:
         def rule(needs: Any, g: Any, value: Any, *tensors: Any) -> list[Any]:
             with mode(record=True):
                 variables = [
-                    apply(variable, (t,))
-                    if isinstance(t, Tensor)
-                    else constant(t, Node(None, (), (), {}, t))
+                    apply(variable, (t,)) if isinstance(t, Tensor) else constant(t, leaf_node(t))
                     for t in tensors[:n]
                 ]
                 again = run(variables)
