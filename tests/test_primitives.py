@@ -260,7 +260,7 @@ def records(f, *inputs):
     out = f(*[tg.tensor(x, requires_grad=True) for x in inputs])
     node, names = out.grad_fn, []
     while node is not None and node.primitive is not None:
-        names.append(node.op)
+        names.append(node.name)
         node = next((parent for parent in node.parents if isinstance(parent, Node)), None)
     return names
 
@@ -337,7 +337,7 @@ def test_saves_what_the_rules_read_and_no_more(name, i, monkeypatch):
     for a, b in zip(kept, lean, strict=True):
         if a.grad is not None:
             np.testing.assert_array_equal(a.grad.data, found[b._node])
-    if node.primitive.saves is None or node.op != name or i:
+    if node.primitive.saves is None or node.name != name or i:
         return
     # over-saving: each value that a rule declares must be needed by it
     for k, rule in enumerate(node.primitive.rules):

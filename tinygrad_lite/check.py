@@ -206,7 +206,7 @@ class _Anomaly:
             i = next(i for i, (a, b) in enumerate(zip(then, now, strict=True)) if a != b)
             what = f"argument {i}" if i < len(node.args) else "the result"
             raise RuntimeError(
-                f"{what} of {node.op} was changed in place after it was saved at "
+                f"{what} of {node.name} was changed in place after it was saved at "
                 f"{self.lines[node.birth]}: its gradient would be wrong; "
                 "write into a copy, or after backward()"
             )
@@ -214,7 +214,8 @@ class _Anomaly:
     def contribution(self, node: Node, i: int, g: Any, piece: Any) -> None:
         if not _finite(raw(piece)) and _finite(raw(g)):
             raise NonFiniteError(
-                f"the gradient of {node.op} for argument {i} became {_first_bad(raw(piece))} from "
+                f"the gradient of {node.name} for argument {i} became "
+                f"{_first_bad(raw(piece))} from "
                 "a finite cotangent, backward of "
                 f"{self.lines.get(node.birth, 'an operation outside this block')}"
             )

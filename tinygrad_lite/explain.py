@@ -98,7 +98,7 @@ BACK = "every entry of g goes back to where the value came from"
 
 def local_derivative(node: Node, i: int, label: dict[Node, str]) -> str:
     """What a step does to its cotangent g for argument i, in the labels of the graph."""
-    op = node.op
+    op = node.name
     if op not in FORMULAS:
         words = WORDS.get(op, (BACK,) * len(node.parents))
         return words[i] if i < len(words) else f"the rule of {op}"
@@ -150,7 +150,7 @@ class _Recorder:
 def labels(nodes: list[Node]) -> dict[Node, str]:
     """A short label for every node: its name, or `v1`, `v2`, ... in the order of computation."""
     numbers = iter(range(1, len(nodes) + 1))
-    return {node: node.name if node.name is not None else f"v{next(numbers)}" for node in nodes}
+    return {node: node.label if node.label is not None else f"v{next(numbers)}" for node in nodes}
 
 
 def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
@@ -200,7 +200,7 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
             local = local_derivative(node, i, label)
             count = arrivals[parent], of[parent], totals[parent]
             contributions.append(Contribution(parent, label[parent], local, slope, piece, *count))
-        yield Step(node, label[node], node.op, node.shape, g, contributions)
+        yield Step(node, label[node], node.name, node.shape, g, contributions)
     for node in order:
         if node.primitive is None and node in found:
             yield Step(node, label[node], "leaf", node.shape, np.array(found[node]))
@@ -277,5 +277,10 @@ def show(value: Any) -> str:
         return np.array2string(
             array, separator=", ", formatter={"float": lambda x: f"{x:.4g}"}, max_line_width=200
         ).replace("\n", "")
-    rms = float(np.sqrt(np.mean(np.square(np.abs(array.astype(float))))))
-    return f"{array.dtype} {array.shape}, rms {rms:.4g}"
+    return f"{array.dtype} {array.shape}, rms {rms(array):.4g}"
+
+
+def rms(array: Any) -> float:
+    """The root mean square of the entries: their usual size."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(np.square(np.abs(array.astype(float))))))

@@ -17,7 +17,7 @@ import numpy as np
 from .backward import ancestors
 from .tensor import Node, Tensor, leaf_node
 
-# primitive, parents (row numbers, or a named constant), args, params, out, name, state
+# primitive, parents (row numbers, or a named constant), args, params, out, label, state
 Row = tuple[Any, ...]
 
 
@@ -36,7 +36,7 @@ def rows(node: Node) -> list[Row]:
                 n.args,
                 n.params,
                 n.out,
-                n.name,
+                n.label,
                 n.state,
             )
         )
@@ -46,14 +46,14 @@ def rows(node: Node) -> list[Row]:
 def graph(table: list[Row]) -> Node:
     """The youngest node of the graph that `rows` flattened."""
     nodes: list[Node] = []
-    for source, parents, args, params, out, name, state in table:
+    for source, parents, args, params, out, label, state in table:
         if isinstance(source, Tensor):
             nodes.append(_leaf(source, out))
             continue
         linked = tuple([nodes[i] if type(i) is int else i for i in parents])
         left, right = (*linked, None, None)[:2]
         node = Node(source, left, right, linked[2:], args, params, out)
-        node.name, node.state = name, state
+        node.label, node.state = label, state
         nodes.append(node)
     return nodes[-1]
 

@@ -63,15 +63,15 @@ class Node:
     `primitive` (None for a leaf), `parents` (per argument: a Node, a named constant Tensor, or
     None), `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the
     others), `params`, `birth` (its place in the order of recording), `holder` (weak: the Tensor
-    whose `.grad` to fill), `cotangent` (of the last backward pass, kept while small, for diagrams
-    only), `state`.
+    whose `.grad` to fill), `label` (that Tensor's name), `cotangent` (of the last backward pass,
+    kept while small, for diagrams only), `state`.
 
     The first two parents have slots of their own: a tuple would be a second object per step for
     Python's garbage collector to walk, which takes most of the time in graphs of a million steps.
     """
 
     # fmt: off
-    __slots__ = ("__weakref__", "args", "birth", "cotangent", "holder", "left", "name", "others",
+    __slots__ = ("__weakref__", "args", "birth", "cotangent", "holder", "label", "left", "others",
                  "out", "params", "primitive", "right", "state")
     # fmt: on
 
@@ -87,7 +87,7 @@ class Node:
         self.out = out
         self.birth = next(births)
         self.holder: weakref.ref[Tensor] | None = None
-        self.name: str | None = None
+        self.label: str | None = None
         self.cotangent: Any = None
         self.state = LIGHT
 
@@ -104,7 +104,8 @@ class Node:
         return self.out.dtype  # type: ignore[no-any-return]
 
     @property
-    def op(self) -> str:
+    def name(self) -> str:
+        """The operation."""
         return self.primitive.name if self.primitive else "leaf"
 
     def thin(self) -> None:
@@ -127,7 +128,7 @@ class Node:
         self.out = _spec(self.out)
 
     def __repr__(self) -> str:
-        return f"<Node {self.op} {self.dtype} {self.shape}>"
+        return f"<Node {self.name} {self.dtype} {self.shape}>"
 
 
 def _spec(value: Any) -> Any:
@@ -306,7 +307,7 @@ class Tensor(ArrayMethods):
     def name(self, value: str | None) -> None:
         self._name = value
         if self._node is not None:
-            self._node.name = value
+            self._node.label = value
 
     # Gradients
 
@@ -321,7 +322,7 @@ class Tensor(ArrayMethods):
                     "write 1.0 instead of 1, or pass dtype=float"
                 )
             self._node = leaf_node(self._data)
-            self._node.holder, self._node.name = weakref.ref(self), self._name
+            self._node.holder, self._node.label = weakref.ref(self), self._name
         elif not requires_grad:
             if not self.is_leaf:
                 raise RuntimeError("a computed tensor leaves its graph with t.detach()")
@@ -439,7 +440,7 @@ class Tensor(ArrayMethods):
         if self._name is not None:
             parts.append(f"name={self._name!r}")
         if self._node is not None:
-            parts.append("requires_grad=True" if self.is_leaf else f"from={self._node.op}")
+            parts.append("requires_grad=True" if self.is_leaf else f"from={self._node.name}")
         return f"tensor({', '.join(parts)})"
 
 

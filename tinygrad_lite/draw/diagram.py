@@ -11,7 +11,7 @@ from typing import Any
 import graphviz
 
 from ..backward import ancestors
-from ..explain import show
+from ..explain import rms, show
 from ..tensor import Node, Tensor
 
 STYLES = {  # kind: shape, style, fill, outline; kinds differ in form and in colour
@@ -72,14 +72,14 @@ def _lines(node: Node) -> list[str | None]:
     """What a card says: name, operation with its parameters, shape, value, gradient."""
     given = [f"{k}={v!r}" for k, v in node.params.items() if v is not None and v is not False]
     params = ", ".join(given)
-    op = f"{node.op}({params})" if 0 < len(params) < 40 else node.op
+    op = f"{node.name}({params})" if 0 < len(params) < 40 else node.name
     g: Any = node.cotangent
     if node.primitive is None:
         holder = node.holder() if node.holder is not None else None
         if holder is not None:
             g = None if holder._grad is None else holder._grad._data
-    gradient = None if g is None else f"∇ {show(g)}"
-    return [node.name, op if node.primitive else None, _shape(node), _value(node.out), gradient]
+    gradient = None if g is None else f"∇ {_value(g) or f'rms {rms(g):.4g}'}"
+    return [node.label, op if node.primitive else None, _shape(node), _value(node.out), gradient]
 
 
 def _shape(value: Any) -> str | None:
