@@ -90,6 +90,22 @@ def test_an_activation_that_no_rule_needs_is_freed_at_once():
     np.testing.assert_array_equal(x.grad.data, 1.0)
 
 
+def test_operators_between_tensors_keep_no_more_than_their_rules_read():
+    x, y = leaf(np.ones(1000)), leaf(np.ones(1000))
+    h = x * 1.0
+    value = weakref.ref(h.data)
+    total = h + y
+    del h
+    assert value() is None  # addition reads nothing
+    h = x * 1.0
+    value = weakref.ref(h.data)
+    loss = total.sum() + h @ y  # the product of two vectors reads both, though it is one number
+    del h
+    assert value() is not None
+    loss.backward()
+    assert value() is None
+
+
 def test_rules_run_only_where_needed():
     calls = []
     spy = tg.primitive(

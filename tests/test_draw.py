@@ -104,6 +104,13 @@ def test_hostile_names_stay_text(name):
         assert svg.count('class="node"') == 3
 
 
+def test_a_picture_shows_the_present_value_of_a_leaf():
+    x = leaf(1.0, "x")
+    y = x * 2.0
+    x.data = 5.0
+    assert ["x", "5"] in cards(tg.draw(y).source).values()
+
+
 def test_clean():
     assert clean("a\tb") == "a\\x09b"
     assert len(clean("x" * 100)) == 60

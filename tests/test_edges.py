@@ -228,3 +228,11 @@ def test_index_errors():
             call()
     with pytest.raises(IndexError):
         x[1.5]
+
+
+def test_the_slope_of_sinc_near_zero():
+    """Its Taylor series and its closed form agree where one takes over from the other."""
+    for x in (0.25, 0.299, -0.29):
+        expected = (np.cos(np.pi * x) - np.sinc(x)) / x
+        assert tg.grad(np.sinc)(x) == pytest.approx(expected, rel=1e-13)
+    assert tg.grad(np.sinc)(1e-9) == pytest.approx(-(np.pi**2) / 3 * 1e-9, rel=1e-14)
