@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import graphviz
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -106,12 +105,10 @@ figure.savefig(out / "digits_mlp.png", dpi=150)
 loss = cross_entropy(network(x[:2]), one_hot[labels[:2]])
 loss.backward()
 picture = tg.draw(loss)
-try:
-    picture.render(outfile=out / "digits_mlp.svg", cleanup=True)
-    drawn = out / "digits_mlp.svg"
-except graphviz.ExecutableNotFound:
-    drawn = f"not drawn: `dot` is missing (`sudo apt install graphviz`); {out / 'digits_mlp.dot'}"
-    picture.save(out / "digits_mlp.dot")
+if shutil.which("dot"):
+    drawn = picture.render(outfile=out / "digits_mlp.svg", cleanup=True)
+else:
+    drawn = f"{picture.save(out / 'digits_mlp.dot')} (for a picture: `sudo apt install graphviz`)"
 
 # %%
 print(f"\n{accuracies[-1]:.1%} of {len(test_x)} held-out digits read right, after {seconds:.1f} s")

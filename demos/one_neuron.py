@@ -5,10 +5,10 @@
 
 # %% The neuron, as plain NumPy would write it
 import math
+import shutil
 import sys
 from pathlib import Path
 
-import graphviz
 import numpy as np
 
 import tinygrad_lite as tg
@@ -52,13 +52,11 @@ for t, by_hand in ((w1, slope * x1), (w2, slope * x2), (b, slope)):
 out = Path(__file__).resolve().parent.parent / "out"
 out.mkdir(exist_ok=True)
 picture = tg.draw(loss)
-try:
-    picture.render(outfile=out / "one_neuron.svg", cleanup=True)
-    print(f"\nThe graph is drawn in {out / 'one_neuron.svg'}")
-except graphviz.ExecutableNotFound:
-    picture.save(out / "one_neuron.dot")
+if shutil.which("dot"):
+    print(f"\nThe graph is drawn in {picture.render(outfile=out / 'one_neuron.svg', cleanup=True)}")
+else:
     print(
         "\nThe program `dot` is not installed, so the graph was saved as text, in "
-        f"{out / 'one_neuron.dot'}\nFor a picture: `sudo apt install graphviz` (Debian, Ubuntu) or "
-        "`brew install graphviz` (macOS), and run this again."
+        f"{picture.save(out / 'one_neuron.dot')}\nFor a picture: `sudo apt install graphviz` "
+        "(Debian, Ubuntu) or `brew install graphviz` (macOS), and run this again."
     )

@@ -124,6 +124,7 @@ def test_nothing_detaches(name):
 @pytest.mark.parametrize(
     "function", sorted(CONSTANT, key=lambda f: f.__name__), ids=lambda f: f.__name__
 )
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # np.fix, since NumPy 2.5
 def test_constants_are_plain_or_untracked(function):
     t = tg.tensor(SQUARE, requires_grad=True)
     for args in ((t,), (t, t), (t, 0), (t.ravel(), 0.5), (t.ravel(), [0.5])):

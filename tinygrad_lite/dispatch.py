@@ -28,7 +28,8 @@ _CONSTANT = """
     digitize isin shape ndim size zeros_like ones_like empty_like result_type iscomplexobj isrealobj
     array_repr array_str array2string shares_memory may_share_memory
 """
-CONSTANT: set[Any] = {getattr(np, name) for name in _CONSTANT.split()} | {np.linalg.matrix_rank}
+CONSTANT: set[Any] = {getattr(np, name) for name in _CONSTANT.split() if hasattr(np, name)}
+CONSTANT.add(np.linalg.matrix_rank)
 
 UFUNC_METHODS: dict[Any, Callable[..., Any]] = {
     (np.add, "reduce"): np.sum,
