@@ -4,6 +4,7 @@
 # digits of 8×8 pixels. First of all, its loss's gradient is held against the formula on paper.
 
 # %%
+import shutil
 import sys
 import time
 from pathlib import Path
