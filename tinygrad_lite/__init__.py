@@ -19,7 +19,7 @@ from .mode import enable_grad as enable_grad
 from .mode import no_grad as no_grad
 from .numpy_functions import index_add as index_add
 from .numpy_functions import index_update as index_update
-from .primitives import logsumexp as logsumexp
+from .numpy_functions import logsumexp as logsumexp
 from .primitives import primitive as primitive
 from .tensor import Node as Node
 from .tensor import Tensor as Tensor

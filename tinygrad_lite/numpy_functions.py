@@ -435,6 +435,27 @@ def _split_along(axis: int, least: int, ary: Any, indices_or_sections: Any) -> A
     return split(ary, indices_or_sections, min(axis, ary.ndim - 1))
 
 
+# Functions that NumPy does not have
+
+
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over `axis`, without overflow; its gradient is the softmax of x.
+
+    Parameters
+    ----------
+    x : a Tensor or an array of any shape.
+    axis : None (all), an int or a tuple. keepdims : keep the reduced axes, with length 1.
+
+    The largest entry m is taken out of the sum: m + log(sum(exp(x - m))). The sum of nothing is
+    -inf, with gradient 0.
+
+    >>> import numpy as np, tinygrad_lite as tg
+    >>> tg.grad(tg.logsumexp)(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    return p.logsumexp(x, axis=axis, keepdims=keepdims)
+
+
 # Writing at an index, without changing what was there
 
 

@@ -374,8 +374,9 @@ class Tensor(ArrayMethods):
         primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]
     ) -> Tensor:
         n = len(args) if primitive.joint else len(primitive.rules)
-        params = dict(zip(primitive.params, args[n:], strict=False)) | params
-        if not params.keys() <= set(primitive.params) or len(args) < n:
+        if len(args) > n:
+            params = dict(zip(primitive.params, args[n:], strict=False)) | params
+        if len(args) < n or not params.keys() <= set(primitive.params):
             raise TypeError(
                 f"{primitive.name} takes {n} arrays and the parameters {primitive.params}, "
                 f"got {len(args)} positional arguments and {sorted(params)}"
