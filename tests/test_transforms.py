@@ -57,6 +57,15 @@ def test_nesting_to_any_order():
     np.testing.assert_allclose(third, expected, rtol=1e-13)
 
 
+def test_a_pull_back_does_not_see_later_writes():
+    x = X.copy()
+    value, pullback = tg.vjp(lambda v: np.exp(v) * v, x)
+    expected = pullback(np.ones(3))[0]
+    value *= 0
+    x *= 0
+    np.testing.assert_array_equal(pullback(np.ones(3))[0], expected)
+
+
 def test_no_confusion_of_variables():
     """d/dx (x * d/dy (x y)) = d/dx x^2: the inner derivative keeps its dependence on x."""
     assert tg.grad(lambda x: x * tg.grad(lambda y: x * y)(1.0))(2.0) == 4.0
@@ -248,6 +257,15 @@ def test_checkpoint_reaches_captured_tensors():
     v = tg.tensor(A, requires_grad=True)
     (np.exp(np.sin(v) @ (v * 2)) + v).sum().backward()
     np.testing.assert_allclose(w.grad.data, v.grad.data, rtol=1e-14)
+
+
+def test_checkpoint_of_an_argument_that_is_captured_too():
+    x = tg.tensor(X, requires_grad=True)
+    tg.checkpoint(lambda t: t * np.sin(x) + x)(x).sum().backward()
+    np.testing.assert_allclose(x.grad.data, np.sin(X) + X * np.cos(X) + 1)
+    y = tg.tensor(X, requires_grad=True)
+    tg.checkpoint(lambda a, b: a * b)(y, y).sum().backward()
+    np.testing.assert_allclose(y.grad.data, 2 * X)
 
 
 def test_checkpoint_saves_memory():

@@ -246,7 +246,7 @@ def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
     >>> value, pullback(1.0)
     (np.float64(12.0), (np.float64(4.0), np.float64(3.0)))
     """
-    run = _Run("vjp", f, tuple(range(len(xs))), has_aux, xs, {})
+    run = _Run("vjp", f, tuple(range(len(xs))), has_aux, _copied(xs), {})
 
     def pullback(g: Any) -> Any:
         cotangents = leaves(g)
@@ -257,9 +257,13 @@ def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
         tracked = any(isinstance(c, Tensor) and c._node is not None for c in cotangents)
         return _differentiable(run, tracked).answer(run.pull(cotangents, tracked))
 
-    return (
-        (run.value(), pullback, run.with_aux(None, True)[1]) if has_aux else (run.value(), pullback)
-    )
+    value = _copied(run.value())
+    return (value, pullback, _copied(run.with_aux(None, True)[1])) if has_aux else (value, pullback)
+
+
+def _copied(tree: Any) -> Any:
+    """Arrays that the caller may write into before calling a pull-back that still needs them."""
+    return rebuild(tree, iter([x.copy() if isinstance(x, np.ndarray) else x for x in leaves(tree)]))
 
 
 def _differentiable(run: _Run, tracked: bool) -> _Run:
@@ -409,16 +413,15 @@ def checkpoint(f: Function) -> Function:
                 raise TypeError(f"checkpoint: f must return one Tensor, got {type(out).__name__}")
             return out
 
+        stand_ins = [apply(variable, (t,)) for t in inputs]  # an input may be captured as well
         start = next(births)
-        out = run(inputs)
+        out = run(stand_ins)
         if out._node is None or out._node.birth < start:
             return out
-        data, inside = out._data, [node for node in ancestors([out._node]) if node.birth > start]
-        own = [t._node for t in inputs]
-        outside = dict.fromkeys(
-            parent for node in inside for parent in node.parents
-            if isinstance(parent, Node) and parent.birth < start and parent not in own
-        )  # fmt: skip
+        data, own = out._data, {t._node for t in stand_ins}
+        inside = [node for node in ancestors([out._node]) if node.birth > start]
+        parents = [parent for node in inside for parent in node.parents if isinstance(parent, Node)]
+        outside = [p for p in dict.fromkeys(parents) if p.birth < start and p not in own]
         captured = [constant(node.out, node) for node in outside]
 
         def rule(needs: Any, g: Any, value: Any, *tensors: Any) -> list[Any]:
@@ -435,7 +438,7 @@ def checkpoint(f: Function) -> Function:
                         "that has changed since"
                     )
                 assert again._node is not None
-                targets = [v._node for v in variables if v._node is not None] + list(outside)
+                targets = [v._node for v in variables if v._node is not None] + outside
             with mode(record=isinstance(g, Tensor)):
                 found = gradients({again._node: g}, targets, isinstance(g, Tensor))
             return [found.get(target) for target in targets]
