@@ -325,6 +325,8 @@ def test_requires_grad_():
     assert (t * 2).requires_grad
     t.requires_grad_(False)
     assert not t.requires_grad
+    t.requires_grad = True
+    assert t.requires_grad
     with pytest.raises(RuntimeError, match="detach"):
         (leaf(1.0) * 2).requires_grad_(False)
 

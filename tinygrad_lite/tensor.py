@@ -264,6 +264,10 @@ class Tensor(ArrayMethods):
     def requires_grad(self) -> bool:
         return self._node is not None
 
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
     @property
     def is_leaf(self) -> bool:
         """Not computed from something that requires a gradient."""
