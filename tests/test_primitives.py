@@ -1,5 +1,6 @@
 """Every primitive of the table: values, gradients of both orders, dtypes, and what it saves."""
 
+import math
 import sys
 
 import numpy as np
@@ -370,6 +371,10 @@ def test_registering_a_primitive():
     np.testing.assert_array_equal(cube(X), X**3)
     assert records(cube, X) == ["cube"]
     del PRIMITIVES[cube.function], BY_NAME["cube"]
+    sine = tg.primitive(math.sin, lambda g, out, x: g * np.cos(x))
+    assert tg.gradcheck(sine, 0.3)  # math's functions return Python floats
+    del PRIMITIVES[math.sin], BY_NAME["sin"]
+    BY_NAME["sin"] = PRIMITIVES[np.sin]
     with pytest.raises(TypeError, match="expected Python functions"):
         tg.primitive(np.spacing, 3)
     with pytest.raises(TypeError, match="expected Python functions"):

@@ -318,6 +318,14 @@ def test_astype():
     assert not whole.requires_grad
 
 
+def test_complex_numbers_are_refused_where_a_gradient_would_be_wrong():
+    t = leaf(X)
+    for call in (lambda: t * 1j, lambda: np.where(X > 0, t, 1j), lambda: t.astype(complex)):
+        with pytest.raises(TypeError, match="complex"):
+            call()
+    assert (tg.tensor(X) * 1j).dtype == np.complex128  # a constant may be complex
+
+
 def test_requires_grad_():
     t = tg.tensor(1.0)
     assert (t * 2).requires_grad is False

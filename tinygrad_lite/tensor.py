@@ -165,6 +165,8 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
             big = True
         elif out.ndim == 0:
             out = out[()]  # NumPy scalars compute several times faster than 0-d arrays
+    elif out.__class__ is float:  # from a user's own function
+        out = np.float64(out)
     mode = MODE.get()
     result = Tensor.__new__(Tensor)
     result._data = out
@@ -172,6 +174,8 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
     result._grad = None
     result._name = None
     if tracked and mode.record:
+        if out.dtype.kind == "c":
+            raise TypeError(f"{primitive.name}: complex numbers are not differentiable here yet")
         left, right = (*parents, None)[:2]
         others = tuple(parents[2:])
         result._node = node = Node(primitive, left, right, others, tuple(values), params, out)
@@ -433,9 +437,10 @@ class Tensor(ArrayMethods):
 
     def astype(self, dtype: Any) -> Tensor:
         """A conversion that passes gradients on; one to integers or booleans is a constant."""
-        if np.dtype(dtype).kind == "f":
-            return apply(p.astype, (self,), {"dtype": np.dtype(dtype)})
-        return constant(self._data.astype(dtype))
+        kind = np.dtype(dtype).kind
+        if kind in "biu":
+            return constant(self._data.astype(dtype))
+        return apply(p.astype, (self,), {"dtype": np.dtype(dtype)})
 
     def __repr__(self) -> str:
         values = np.array2string(
