@@ -1,6 +1,7 @@
 """Every primitive of the table: values, gradients of both orders, dtypes, and what it saves."""
 
 import math
+import pickle
 import sys
 
 import numpy as np
@@ -371,10 +372,15 @@ def test_registering_a_primitive():
     np.testing.assert_array_equal(cube(X), X**3)
     assert records(cube, X) == ["cube"]
     del PRIMITIVES[cube.function], BY_NAME["cube"]
-    sine = tg.primitive(math.sin, lambda g, out, x: g * np.cos(x))
+    with pytest.raises(ValueError, match="NumPy's function is named so: pass name="):
+        tg.primitive(math.sin, lambda g, out, x: g * np.cos(x))
+    sine = tg.primitive(math.sin, lambda g, out, x: g * np.cos(x), name="sine")
     assert tg.gradcheck(sine, 0.3)  # math's functions return Python floats
-    del PRIMITIVES[math.sin], BY_NAME["sin"]
-    BY_NAME["sin"] = PRIMITIVES[np.sin]
+    other = tg.primitive(math.cos, lambda g, out, x: -g * np.sin(x), name="sine")
+    assert pickle.loads(pickle.dumps(other)) is other
+    with pytest.raises(TypeError, match="two primitives are named sine"):
+        pickle.dumps(sine)
+    del PRIMITIVES[math.sin], PRIMITIVES[math.cos], BY_NAME["sine"]
     with pytest.raises(TypeError, match="expected Python functions"):
         tg.primitive(np.spacing, 3)
     with pytest.raises(TypeError, match="expected Python functions"):

@@ -1,4 +1,4 @@
-"""What may enter a Tensor: numbers, with errors that say what to do about everything else."""
+"""What may enter a Tensor or an operation, and errors that say what was given instead."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return array
+
+
+def explained(error: Exception, name: str, values: list[Any]) -> Exception:
+    """NumPy's error, with the operation and the shapes that it was given."""
+    given = ", ".join(
+        f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}"
+        for v in values
+    )
+    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
+    kind = next(k for k in kinds if isinstance(error, k))
+    return kind(f"{name}: {error}. The arguments were: {given}")

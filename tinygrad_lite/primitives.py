@@ -57,6 +57,8 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if BY_NAME.get(self.name) is not self:
+            raise TypeError(f"two primitives are named {self.name}: give one a name= of its own")
         return by_name, (self.name,)
 
 
@@ -118,6 +120,13 @@ def primitive(
         new.saves = tuple(tuple(where[c] for c in word if c != "-") for word in saves.split())
     if pole:
         new.rules = tuple(r and _zero_at_poles(r) for r in rules)
+    taken = BY_NAME.get(new.name)
+    if (
+        taken is not None
+        and taken.function is not function
+        and vars(np).get(new.name) is taken.function
+    ):
+        raise ValueError(f"primitive {new.name}: NumPy's function is named so: pass name=")
     PRIMITIVES[function] = BY_NAME[new.name] = new
     return new
 

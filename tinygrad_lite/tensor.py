@@ -15,7 +15,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from . import more_primitives as more
 from . import primitives as p
 from .array_methods import ArrayMethods
 from .array_methods import raw as raw
-from .conversion import as_array, operand
+from .conversion import as_array, explained, operand
 from .mode import MODE, RECORDING
 from .primitives import Primitive
 
@@ -33,7 +33,6 @@ LIGHT, HEAVY, FREED = 0, 1, 2  # a Node's state: heavy ones hold arrays to free 
 
 NOTHING: dict[str, Any] = {}  # no params; never written
 births = itertools.count()  # an argument is always born before its result
-T = TypeVar("T", bound="Tensor")
 
 
 class Spec:
@@ -52,9 +51,6 @@ class Spec:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
-
-    def __repr__(self) -> str:
-        return f"<{self.dtype} {self.shape}, not kept>"
 
 
 class Node:
@@ -159,7 +155,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
     try:
         out = primitive.forward(*values, **params)
     except (ValueError, TypeError, IndexError) as error:
-        raise _explained(error, primitive, values) from error
+        raise explained(error, primitive.name, values) from error
     if out.__class__ not in SCALARS:
         if out.size > SMALL:
             big = True
@@ -197,23 +193,12 @@ def operate(primitive: Primitive, x: Any, y: Any) -> Tensor:
             try:
                 out = primitive.forward(a, b)
             except (ValueError, TypeError) as error:
-                raise _explained(error, primitive, [a, b]) from error
+                raise explained(error, primitive.name, [a, b]) from error
             node = Node(primitive, left, right, (), (a, b), NOTHING, out)
             if out.size > SMALL or a.size > SMALL or b.size > SMALL:
                 node.thin()
             return constant(out, node)
     return apply(primitive, (x, y))
-
-
-def _explained(error: Exception, primitive: Primitive, values: list[Any]) -> Exception:
-    """NumPy's error, with the operation and the shapes that it was given."""
-    given = ", ".join(
-        f"{v.dtype} {v.shape}" if hasattr(v, "dtype") else f"{type(v).__name__} {v!r}"
-        for v in values
-    )
-    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
-    kind = next(k for k in kinds if isinstance(error, k))
-    return kind(f"{primitive.name}: {error}. The arguments were: {given}")
 
 
 class Tensor(ArrayMethods):
@@ -321,7 +306,7 @@ class Tensor(ArrayMethods):
 
     backward: ClassVar[Callable[..., None]]  # defined, and set, in backward.py
 
-    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Make a leaf whose gradient `backward()` collects, or a constant."""
         if requires_grad and self._node is None:
             if self.dtype.kind != "f":
