@@ -1,8 +1,8 @@
 """Random programs, run here and in PyTorch: the same values, the same gradients.
 
-Each program has 3 to 30 operations on a pool of values of different shapes and dtypes: results go
-back into the pool, so values are shared, broadcast against each other, and mixed between float32
-and float64.
+2,100 programs in float64, equal to 1e-9, and 2,100 of mixed dtypes. Each has 3 to 30 operations on
+a pool of values of different shapes and dtypes: results go back into the pool, so values are
+shared, broadcast against each other, and mixed between float32 and float64.
 """
 
 import numpy as np
@@ -174,7 +174,7 @@ def program(seed, mixed):
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["float64", "mixed"])
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", range(14))
 def test_random_programs_agree_with_pytorch(block, mixed):
     tolerance = 2e-4 if mixed else 1e-9
     for seed in range(block * 150, (block + 1) * 150):
