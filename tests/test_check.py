@@ -147,6 +147,15 @@ def test_an_array_changed_before_backward_is_reported(changed):
             y.sum().backward()
 
 
+def test_an_index_that_was_changed_is_reported():
+    x, index = leaf(np.arange(5.0)), np.array([0, 2])
+    with tg.detect_anomaly():
+        y = x[index, None]
+        index[0] = 4
+        with pytest.raises(RuntimeError, match="the index of getitem was changed in place"):
+            y.sum().backward()
+
+
 def test_nothing_is_watched_outside():
     x = leaf(0.0)
     with np.errstate(all="ignore"):

@@ -197,14 +197,15 @@ class _Anomaly:
             )
         if node is not None:
             self.lines[node.birth] = line
-            self.sums[node.birth] = [_checksum(v) for v in (*node.args, node.out)]
+            self.sums[node.birth] = _checksums(node)
 
     def before_rules(self, node: Node, g: Any) -> None:
         then = self.sums.get(node.birth)
-        now = [_checksum(v) for v in (*node.args, node.out)]
+        now = _checksums(node)
         if then is not None and then != now:
             i = next(i for i, (a, b) in enumerate(zip(then, now, strict=True)) if a != b)
-            what = f"argument {i}" if i < len(node.args) else "the result"
+            n = len(node.args)
+            what = f"argument {i}" if i < n else "the result" if i == n else "the index"
             raise RuntimeError(
                 f"{what} of {node.name} was changed in place after it was saved at "
                 f"{self.lines[node.birth]}: its gradient would be wrong; "
@@ -232,8 +233,12 @@ def _first_bad(value: Any) -> str:
     return f"{np.asarray(value)[index]} at index {index}" if index else f"{value}"
 
 
-def _checksum(value: Any) -> int | None:
-    return zlib.crc32(value.tobytes()) if isinstance(value, np.ndarray) else None
+def _checksums(node: Node) -> list[int | None]:
+    """Of the arrays that a node holds: its arguments, its result, its parameters (an index)."""
+    values = [*node.args, node.out]
+    for param in node.params.values():
+        values += param if isinstance(param, (tuple, list)) else [param]
+    return [zlib.crc32(v.tobytes()) if isinstance(v, np.ndarray) else None for v in values]
 
 
 def _user_line() -> tuple[str, bool]:
