@@ -11,7 +11,7 @@ import tinygrad_lite
 
 PACKAGE = Path(tinygrad_lite.__file__).parent
 CORE = {"primitives", "tensor", "backward"}
-BASE = {"primitives", "more_primitives", "conversion", "mode", "tensor"}
+BASE = {"primitives", "more_primitives", "array_methods", "conversion", "mode", "tensor"}
 MAY_IMPORT = {  # module: what it may import of the package
     "primitives": set(),
     "more_primitives": {"primitives"},

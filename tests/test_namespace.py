@@ -182,6 +182,19 @@ def test_refusals_say_what_to_do(call, message):
         call(tg.tensor(SQUARE, requires_grad=True))
 
 
+def test_tensors_as_parameters():
+    """An integer Tensor serves as a parameter; a tracked one would lose its gradient."""
+    t = tg.tensor(SQUARE, requires_grad=True)
+    two, tracked = tg.tensor(2), tg.tensor(1.0, requires_grad=True)
+    np.testing.assert_array_equal(np.repeat(t, two).data, np.repeat(SQUARE, 2))
+    np.testing.assert_array_equal(np.take(t, tg.tensor([3, 0])).data, SQUARE.ravel()[[3, 0]])
+    np.testing.assert_array_equal(np.roll(t, two).data, np.roll(SQUARE, 2))
+    np.testing.assert_array_equal(np.reshape(t, (two, tg.tensor(2))).data, SQUARE)
+    for call in (lambda: np.var(t, ddof=tracked), lambda: t.var(ddof=tracked)):
+        with pytest.raises(TypeError, match=r"no gradient by ddof=: pass ddof=t\.item"):
+            call()
+
+
 def test_ufunc_methods():
     t = tg.tensor(SQUARE, requires_grad=True)
     for ours, plain in (

@@ -29,11 +29,22 @@ def raw(value: Any) -> Any:
     return value
 
 
+def plain(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The params of an operation without Tensors; one that is tracked would lose its gradient."""
+    for key, value in params.items():
+        if isinstance(value, ArrayMethods) and value._node is not None:
+            raise TypeError(
+                f"{name}: there is no gradient by {key}=: pass {key}=t.item() or t.detach()"
+            )
+    return {key: raw(value) for key, value in params.items()}
+
+
 class ArrayMethods:
     """What a Tensor can do because an array can."""
 
     __slots__ = ()
     _data: Any
+    _node: Any
 
     __getitem__: Any
     item: Any

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import primitives as p
+from .array_methods import plain
 from .primitives import PRIMITIVES, Primitive
 from .tensor import Tensor, apply, constant, raw
 
@@ -74,7 +75,7 @@ def array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: A
         return _not_a_primitive(function, args, kwargs)
     if len(args) != len(primitive.rules) or not kwargs.keys() <= set(primitive.params):
         args, kwargs = _bind(function, primitive, args, kwargs)
-    return apply(primitive, args, kwargs)
+    return apply(primitive, args, plain(primitive.name, kwargs))
 
 
 def _not_a_primitive(function: Any, args: Any, kwargs: Any) -> Any:

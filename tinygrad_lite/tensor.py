@@ -21,7 +21,7 @@ import numpy as np
 
 from . import more_primitives as more
 from . import primitives as p
-from .array_methods import ArrayMethods
+from .array_methods import ArrayMethods, plain
 from .array_methods import raw as raw
 from .conversion import as_array, explained, operand
 from .mode import MODE, RECORDING
@@ -374,7 +374,7 @@ class Tensor(ArrayMethods):
                 f"{primitive.name} takes {n} arrays and the parameters {primitive.params}, "
                 f"got {len(args)} positional arguments and {sorted(params)}"
             )
-        return apply(primitive, args[:n], params)
+        return apply(primitive, args[:n], plain(primitive.name, params))
 
     # Operators. Each pair works with arrays and Python scalars on either side.
     # fmt: off
