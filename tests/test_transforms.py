@@ -173,6 +173,7 @@ def test_argnums_and_aux():
     assert tg.grad(f, argnum=1)(2.0, 3.0, k=2.0) == 4.0
     assert tg.grad(f, argnums=(0, 1))(2.0, 3.0) == (3.0, 2.0)
     assert tg.grad(f, argnums=-1)(2.0, 3.0) == 2.0
+    assert tg.value_and_grad(f, argnums=[0, 1])(2.0, 3.0) == (6.0, (3.0, 2.0))
     assert tg.grad(lambda x: (x * x, {"x": x, "note": "n"}), has_aux=True)(3.0) == (
         6.0,
         {"x": 3.0, "note": "n"},

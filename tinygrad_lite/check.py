@@ -103,25 +103,21 @@ def gradcheck(
         else:  # u^T J v for some random u and v
             directions, u = rng.standard_normal((8, x.size)), rng.standard_normal((1, at.size))
         exact = np.array([pull(row)[k] for row in u]).reshape(len(u), x.size) @ directions.T
-        for j, v in enumerate(directions):
-            column, kink = _directional(value, points, k, v.reshape(x.shape))
-            number = u @ column
-            error = np.abs(exact[:, j] - number)
-            scale = max(np.abs(number).max(initial=0), np.abs(exact).max(initial=0))
-            if not np.all(error <= atol + rtol * scale):  # a NaN is not
-                i = int(np.argmax(np.where(np.isfinite(error), error, np.inf)))
-                index = [int(n) for n in np.unravel_index(j, x.shape)] if full else []
-                where = (
-                    f"d out[{i}] / d input {k}{index}"
-                    if full
-                    else f"a random direction of input {k}"
-                )
-                raise AssertionError(
-                    f"gradcheck: {where}: the graph says {exact[i, j]:.12g}, the numerical "
-                    f"derivative is {number[i]:.12g} "
-                    f"(difference {error[i]:.3g}, allowed {atol:g} + {rtol:g} * scale)"
-                    + ("; f has a kink near this point, so check it elsewhere" if kink else "")
-                )
+        found = [_directional(value, points, k, v.reshape(x.shape)) for v in directions]
+        number = np.array([u @ column for column, _ in found]).reshape(len(found), len(u)).T
+        error = np.abs(exact - number)
+        scale = max(np.abs(number).max(initial=0), np.abs(exact).max(initial=0))
+        if not np.all(error <= atol + rtol * scale):  # a NaN is not
+            worst = np.argmax(np.where(np.isfinite(error), error, np.inf))
+            i, j = (int(n) for n in np.unravel_index(worst, error.shape))
+            index = [int(n) for n in np.unravel_index(j, x.shape)] if full else []
+            entry = f"d out[{i}] / d input {k}{index}"
+            raise AssertionError(
+                f"gradcheck: {entry if full else f'a random direction of input {k}'}: the graph "
+                f"says {exact[i, j]:.12g}, the numerical derivative is {number[i, j]:.12g} "
+                f"(difference {error[i, j]:.3g}, allowed {atol:g} + {rtol:g} * {scale:.3g})"
+                + ("; f has a kink near this point, so check it elsewhere" if found[j][1] else "")
+            )
     if order > 1:
         cotangents = [rng.standard_normal(np.shape(raw(t))) for t in leaves(out)]
 

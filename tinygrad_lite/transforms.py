@@ -55,7 +55,7 @@ class _Run:
             raise TypeError(
                 f"{name}: argnum={argnum}, but {len(args)} positional arguments were given"
             )
-        self.name = name
+        self.name, self.has_aux = name, has_aux
         self.given = tuple(args[i] for i in chosen) if isinstance(argnum, tuple) else args[argnum]
         self.plain = not any(isinstance(leaf, Tensor) for leaf in leaves(args))
         inputs = [self.variable(leaf) for leaf in leaves(self.given)]
@@ -122,52 +122,48 @@ class _Run:
             )
         return [np.ones(self.outs[0].shape, self.outs[0].dtype)]
 
-    def give(self, value: Any, plain: bool) -> Any:
-        """A result in the arguments' form; a Tensor if it depends on something tracked outside."""
-        if isinstance(value, Tensor) and not (value._node is not None and self.linked):
+    def give(self, value: Any, plain: bool, keep: bool = True) -> Any:
+        """A result in the arguments' form; `keep` leaves one that carries a graph a Tensor."""
+        if isinstance(value, Tensor) and not (keep and value._node is not None):
             value = value._data
         return value if isinstance(value, Tensor) or plain else constant(value)
 
     def value(self) -> Any:
-        return rebuild(self.result, iter([self.give(t, self.plain) for t in self.outs]))
+        outs = [self.give(t, self.plain, self.linked) for t in self.outs]
+        return rebuild(self.result, iter(outs))
 
     def answer(self, found: list[Any]) -> Any:
         """Gradients in the nesting of the chosen arguments, zeros where nothing depends on them."""
-        given = leaves(self.given)
-        full = [np.zeros_like(raw(leaf), dtype=node.dtype) if g is None else g
-                for g, leaf, node in zip(found, given, self.variables, strict=True)]  # fmt: skip
-        answers = [
-            self.give(g, not isinstance(x, Tensor)) for g, x in zip(full, given, strict=True)
-        ]
-        return rebuild(
-            self.given,
-            iter([g[()] if g.ndim == 0 and isinstance(g, np.ndarray) else g for g in answers]),
-        )
+        answers = []
+        for g, x, node in zip(found, leaves(self.given), self.variables, strict=True):
+            g = np.zeros(node.shape, node.dtype) if g is None else g
+            g = self.give(g, not isinstance(x, Tensor))
+            answers.append(g[()] if isinstance(g, np.ndarray) and g.ndim == 0 else g)
+        return rebuild(self.given, iter(answers))
 
-    def with_aux(self, answer: Any, has_aux: bool) -> Any:
-        if not has_aux:
+    def with_aux(self, answer: Any) -> Any:
+        """(answer, aux) if the function returns an aux, else the answer."""
+        if not self.has_aux:
             return answer
-        found = [self.give(t, self.plain) if isinstance(t, Tensor) else t for t in leaves(self.aux)]
+        found = [
+            self.give(t, self.plain, self.linked) if isinstance(t, Tensor) else t
+            for t in leaves(self.aux)
+        ]
         return answer, rebuild(self.aux, iter(found))
 
 
-def _transform(name: str, answer: Callable[..., Any]) -> Callable[..., Function]:
+def _transform(
+    name: str, f: Function, argnum: Any, has_aux: bool, answer: Callable[[_Run], Any]
+) -> Function:
     """A transform from its `answer(run)`; the public functions below document each."""
+    chosen = tuple(argnum) if isinstance(argnum, list) else argnum
 
-    def transform(f: Function, argnum: Any, argnums: Any, has_aux: bool) -> Function:
-        chosen = (
-            argnum if argnums is None else tuple(argnums) if isinstance(argnums, list) else argnums
-        )
+    @functools.wraps(f, assigned=("__doc__", "__module__"), updated=())
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        return answer(_Run(name, f, chosen, has_aux, args, kwargs))
 
-        @functools.wraps(f, assigned=("__doc__", "__module__"), updated=())
-        def derivative(*args: Any, **kwargs: Any) -> Any:
-            run = _Run(name, f, chosen, has_aux, args, kwargs)
-            return run.with_aux(answer(run), has_aux)
-
-        derivative.__name__ = f"{name}({getattr(f, '__name__', 'f')})"
-        return derivative
-
-    return transform
+    derivative.__name__ = f"{name}({getattr(f, '__name__', 'f')})"
+    return derivative
 
 
 def grad(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = False) -> Function:
@@ -190,9 +186,11 @@ def grad(f: Function, argnum: Any = 0, *, argnums: Any = None, has_aux: bool = F
     >>> tg.grad(tg.grad(np.sin))(0.5) == -np.sin(0.5)
     np.True_
     """
-    return _transform("grad", lambda run: run.answer(run.pull(run.scalar())))(
-        f, argnum, argnums, has_aux
-    )
+
+    def answer(run: _Run) -> Any:
+        return run.with_aux(run.answer(run.pull(run.scalar())))
+
+    return _transform("grad", f, argnum if argnums is None else argnums, has_aux, answer)
 
 
 def value_and_grad(
@@ -209,15 +207,9 @@ def value_and_grad(
 
     def answer(run: _Run) -> Any:
         g = run.answer(run.pull(run.scalar()))
-        return run.with_aux(run.value(), has_aux), g
+        return run.with_aux(run.value()), g
 
-    chosen = argnum if argnums is None else argnums
-
-    @functools.wraps(f, assigned=("__doc__", "__module__"), updated=())
-    def derivative(*args: Any, **kwargs: Any) -> Any:
-        return answer(_Run("value_and_grad", f, chosen, has_aux, args, kwargs))
-
-    return derivative
+    return _transform("value_and_grad", f, argnum if argnums is None else argnums, has_aux, answer)
 
 
 def elementwise_grad(f: Function, argnum: Any = 0, *, argnums: Any = None) -> Function:
@@ -231,7 +223,7 @@ def elementwise_grad(f: Function, argnum: Any = 0, *, argnums: Any = None) -> Fu
     def answer(run: _Run) -> Any:
         return run.answer(run.pull([np.ones(t.shape, t.dtype) for t in run.outs]))
 
-    return _transform("elementwise_grad", answer)(f, argnum, argnums, False)
+    return _transform("elementwise_grad", f, argnum if argnums is None else argnums, False, answer)
 
 
 def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
@@ -255,24 +247,15 @@ def vjp(f: Function, *xs: Any, has_aux: bool = False) -> Any:
                 f"vjp: {len(run.outs)} outputs need as many cotangents, got {len(cotangents)}"
             )
         tracked = any(isinstance(c, Tensor) and c._node is not None for c in cotangents)
-        return _differentiable(run, tracked).answer(run.pull(cotangents, tracked))
+        return run.answer(run.pull(cotangents, tracked))
 
     value = _copied(run.value())
-    return (value, pullback, _copied(run.with_aux(None, True)[1])) if has_aux else (value, pullback)
+    return (value, pullback, _copied(run.with_aux(None)[1])) if has_aux else (value, pullback)
 
 
 def _copied(tree: Any) -> Any:
     """Arrays that the caller may write into before calling a pull-back that still needs them."""
     return rebuild(tree, iter([x.copy() if isinstance(x, np.ndarray) else x for x in leaves(tree)]))
-
-
-def _differentiable(run: _Run, tracked: bool) -> _Run:
-    """The run, handing out Tensors if the cotangent that it pulls back is tracked."""
-    if not tracked or run.linked:
-        return run
-    twin = object.__new__(_Run)
-    twin.__dict__.update(run.__dict__, linked=True)
-    return twin
 
 
 def jvp(f: Function, xs: Any, vs: Any) -> Any:
@@ -365,9 +348,9 @@ def jacobian(
                 for j, node in enumerate(run.variables)
             ]
             blocks.append(rebuild(run.given, iter([c if np.ndim(c) else c[()] for c in columns])))
-        return rebuild(run.result, iter(blocks))
+        return run.with_aux(rebuild(run.result, iter(blocks)))
 
-    return _transform("jacobian", answer)(f, argnum, argnums, has_aux)
+    return _transform("jacobian", f, argnum if argnums is None else argnums, has_aux, answer)
 
 
 def hessian(
