@@ -21,7 +21,14 @@ MAY_IMPORT = {  # module: what it may import of the package
     "tensor": {"primitives", "more_primitives", "array_methods", "conversion", "mode"},
     "backward": {"tensor", "conversion", "mode"},
     "dispatch": BASE,
-    "functional": BASE,
+    "rng": set(),
+    "fused": BASE,
+    "convolution": BASE | {"fused"},
+    "functional": BASE | {"fused", "rng"},
+    "losses": BASE | {"fused"},
+    "nn": BASE | {"fused", "functional", "losses", "convolution", "rng"},
+    "optim": BASE,
+    "checkpoint": BASE,
     "numpy_functions": BASE | {"dispatch"},
     "calculus": BASE | {"numpy_functions"},
     "products": BASE | {"numpy_functions"},
@@ -31,8 +38,10 @@ MAY_IMPORT = {  # module: what it may import of the package
     "check": BASE | {"backward", "transforms"},
     "explain": BASE | {"backward"},
     "draw": BASE | {"backward", "explain"},
-    "data": set(),
+    "data": {"rng"},
 }
+
+EXTRAS = {"draw": "graphviz", "checkpoint": "safetensors", "data": "pooch"}  # loaded when used
 
 
 def modules():
@@ -69,7 +78,7 @@ def test_directions_of_imports(path, parts):
         if kind == "own":
             assert name in allowed, f"{'/'.join(parts)} must not import {name}"
         else:
-            third = {"numpy"} | ({"graphviz"} if parts[0] == "draw" else set())
+            third = {"numpy", EXTRAS.get(parts[0])}
             assert name in sys.stdlib_module_names or name in third, (
                 f"{'/'.join(parts)} imports {name}"
             )
