@@ -5,6 +5,7 @@ import importlib
 from . import calculus as _calculus  # noqa: F401 (registers functions)
 from . import functional as functional
 from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
+from . import losses as losses
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
 from . import pickling as _pickling  # noqa: F401 (copies and pickles graphs)
 from . import products as _products  # noqa: F401 (registers functions)
@@ -21,6 +22,9 @@ from .numpy_functions import index_add as index_add
 from .numpy_functions import index_update as index_update
 from .numpy_functions import logsumexp as logsumexp
 from .primitives import primitive as primitive
+from .rng import get_rng_state as get_rng_state
+from .rng import manual_seed as manual_seed
+from .rng import set_rng_state as set_rng_state
 from .tensor import Node as Node
 from .tensor import Tensor as Tensor
 from .tensor import tensor as tensor

@@ -73,6 +73,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {  # elementwise: d out / d argument, as 
     "copy": ("1",),
     "astype": ("1",),
 }
+NOTHING = ("nothing",)
 WORDS: dict[str, tuple[str, ...]] = {  # everything else: what happens to the cotangent g
     "where": ("nothing", "g where the condition holds, else 0", "g where it does not hold, else 0"),
     "clip": ("g inside the bounds, else 0", "g below the lower bound", "g above the upper bound"),
@@ -92,6 +93,53 @@ WORDS: dict[str, tuple[str, ...]] = {  # everything else: what happens to the co
     "index_update": ("g, but 0 at the index", "g at the index"),
     "index_add": ("g", "g at the index"),
     "checkpoint": (),
+    "softmax": ("out * (g - the sum of g * out)",),
+    "log_softmax": ("g - softmax(x) * the sum of g",),
+    "sigmoid": ("g * out * (1 - out)",),
+    "clamped_log": ("g / x",),
+    "squared_difference": ("g * scale * 2 (y - t)", "-g * scale * 2 (y - t)", "nothing"),
+    "cross_entropy": ("g * scale * (softmax(x) - onehot)", "nothing", "nothing"),
+    "soft_cross_entropy": ("g * (softmax(x) - q)", "-g * log_softmax(x)"),
+    "sigmoid_cross_entropy": ("g * weight * (sigmoid(x) - t)", "-g * weight * x", *NOTHING * 2),
+    "l1_loss": ("g * scale * sign(y - t)", "-g * scale * sign(y - t)", "nothing"),
+    "smooth_l1_loss": ("g * scale * clip((y - t) / beta, -1, 1)", "the opposite", "nothing"),
+    "huber_loss": ("g * scale * clip(y - t, -delta, delta)", "the opposite", "nothing"),
+    "binary_cross_entropy": (
+        "g * scale * (p - t) / (p (1 - p))",
+        "g * scale * log((1 - p) / p)",
+        "nothing",
+    ),
+    "kl_div": ("-g * scale * t", "g * scale * (log t + 1 - x)", "nothing"),
+    "poisson_nll_loss": ("g * scale * (exp(x) - t)", "-g * scale * x", "nothing"),
+    "gaussian_nll_loss": (
+        "g * scale * (y - t) / v",
+        "-g * scale * (y - t) / v",
+        "g * scale * (1 - (y - t)**2 / v) / 2v",
+        "nothing",
+    ),
+    "hinge_embedding_loss": ("g * scale, or its opposite inside the margin", *NOTHING * 2),
+    "soft_margin_loss": ("-g * scale * t * sigmoid(-t x)", *NOTHING * 2),
+    "margin_ranking_loss": (
+        "-g * scale * t inside the margin",
+        "g * scale * t inside the margin",
+        *NOTHING * 2,
+    ),
+    "focal_loss": (
+        "g * scale * alpha' (m**gamma (p - t) + gamma m**(gamma-1) L (1 - 2t) p (1 - p))",
+        *NOTHING * 2,
+    ),
+    "nll_loss": ("-g * scale * onehot", *NOTHING * 2),
+    "multi_margin_loss": (
+        "g * scale for each class inside the margin, minus their sum for t",
+        *NOTHING * 2,
+    ),
+    "cosine_embedding_loss": ("g * scale * d cos / dx", "g * scale * d cos / dy", *NOTHING * 2),
+    "triplet_margin_loss": (
+        "g * scale * (the unit vector from p, minus that from n)",
+        "g * scale * the unit vector from a",
+        "-g * scale * that",
+        "nothing",
+    ),
 }
 BACK = "every entry of g goes back to where the value came from"
 
