@@ -4,13 +4,11 @@
 # digits of 8×8 pixels. First of all, its loss's gradient is held against the formula on paper.
 
 # %%
-import shutil
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from pictures import learning_curve, save_graph
 from tqdm import tqdm
 
 import tinygrad_lite as tg
@@ -87,33 +85,18 @@ for epoch in bar:
 seconds = time.perf_counter() - start
 
 # %% The learning curve
-out = Path(__file__).resolve().parent.parent / "out"
-out.mkdir(exist_ok=True)
-figure = Figure(figsize=(9, 3.6), layout="constrained")
-left, right = figure.subplots(1, 2)
-at = range(1, epochs + 1)
-left.semilogy(at, losses)
-left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy on training digits (nats)")
-right.plot(at, 100 * np.array(accuracies))
-right.axhline(96, color="grey", linestyle=":", label="aim: 96 %")
-right.legend(loc="lower right")
-right.set(title="Accuracy", xlabel="epoch", ylabel="held-out digits read right (%)", ylim=(80, 100))
-for axes in (left, right):
-    axes.grid(alpha=0.3)
-figure.savefig(out / "digits_mlp.png", dpi=150)
+curve = learning_curve(
+    "digits_mlp", losses, 100 * np.array(accuracies), "held-out digits read right (%)", ("aim", 96)
+)
 
 # %% The graph of one small loss: two digits through the network
 loss = cross_entropy(network(x[:2]), one_hot[labels[:2]])
 loss.backward()
-picture = tg.draw(loss)
-if shutil.which("dot"):
-    drawn = picture.render(outfile=out / "digits_mlp.svg", cleanup=True)
-else:
-    drawn = f"{picture.save(out / 'digits_mlp.dot')} (for a picture: `sudo apt install graphviz`)"
+drawn = save_graph("digits_mlp", tg.draw(loss))
 
 # %%
 print(f"\n{accuracies[-1]:.1%} of {len(test_x)} held-out digits read right, after {seconds:.1f} s")
-print(f"  learning curve: {out / 'digits_mlp.png'}")
+print(f"  learning curve: {curve}")
 print(f"  graph of the loss: {drawn}")
 if difference > 1e-12:
     sys.exit(f"the graph's gradient is {difference:.1e} from the closed form")

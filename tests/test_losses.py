@@ -231,6 +231,7 @@ COS = np.sum(X * Y, 1, keepdims=True) / (NORMS[0] * NORMS[1])
 VIOLATION = np.where((ONE_HOT == 0) & (1 - X[np.arange(N), LABELS][:, None] + X > 0), 1.0, 0)
 DIFF = X - Y
 ANGLES = np.clip(X / 8, -0.99, 0.99)
+ANGLES[:2] = np.where(ONE_HOT[:2] == 1, [[-0.95], [-0.9]], ANGLES[:2])  # past π - m
 THETA = np.arccos(ANGLES)
 TURNED = np.where((ONE_HOT == 1) & (THETA < np.pi - 0.5), np.cos(THETA + 0.5),
                   np.where(ONE_HOT == 1, ANGLES - 0.5 * np.sin(0.5), ANGLES))  # fmt: skip
@@ -317,7 +318,16 @@ def test_the_known_numbers():
         loss = functools.partial(losses.cross_entropy, target=[1, 2], fused=fused)
         g = tg.grad(loss)(MATRIX.astype(np.float32))
         assert str(g).split() == (
-            ["[[", "0.04501529", "-0.37763578", "0.33262047]", "[", "0.00793812", "0.05865521", "-0.06659332]]"]
+            [
+                "[[",
+                "0.04501529",
+                "-0.37763578",
+                "0.33262047]",
+                "[",
+                "0.00793812",
+                "0.05865521",
+                "-0.06659332]]",
+            ]
         )
         np.testing.assert_allclose(tg.grad(loss)(MATRIX), g, atol=2e-8)
         g = tg.grad(lambda y: losses.squared_error(y, 0 * MATRIX, fused=fused))(MATRIX)
@@ -483,3 +493,34 @@ def test_bad_targets(what):
 
 def test_every_fused_loss_names_its_composition():
     assert {f for f in COMPOSED if "loss" in f} >= {"l1_loss", "nll_loss", "focal_loss"}
+
+
+AT_THE_KINK = {
+    "l1_loss": ([1.0, 2.0], ([1.0, 3.0],), {}),
+    "smooth_l1_loss": ([1.0, 1.5, 0.5], ([1.0, 1.0, 1.0],), {"beta": 0.5}),
+    "huber_loss": ([1.0, 1.5, 0.5], ([1.0, 1.0, 1.0],), {"delta": 0.5}),
+    "hinge_embedding_loss": ([1.0, 1.0, 0.0], ([-1.0, 1.0, 1.0],), {}),
+    "margin_ranking_loss": ([1.0, 0.0], ([1.0, 0.5], [1.0, -1.0]), {"margin": 0.5}),
+    "multi_margin_loss": ([[1.0, 0.0, 2.0]], ([2],), {}),
+    "poisson_nll_loss": ([1.0, 2.0], ([1.0, 0.0],), {"full": True}),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_KINK)
+def test_slopes_at_kinks_are_pytorchs(name):
+    torch = pytest.importorskip("torch")
+    x, args, options = AT_THE_KINK[name]
+    t = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    function = getattr(torch.nn.functional, name)
+    function(t, *(torch.tensor(np.array(a)) for a in args), reduction="sum", **options).backward()
+    for fused in (True, False):
+        loss = functools.partial(getattr(losses, name), reduction="sum", fused=fused, **options)
+        np.testing.assert_array_equal(tg.grad(loss)(np.array(x), *args), t.grad.numpy())
+
+
+def test_arcface_past_the_turn():
+    """Beyond θ = π - m the logit is cos θ - m sin m; scale 1 keeps the softmax from saturating."""
+    x = np.array([[-0.95, 0.1]])
+    z = np.array([-0.95 - 0.5 * np.sin(0.5), 0.1])
+    expected = np.log(np.sum(np.exp(z))) - z[0]
+    assert losses.arcface_loss(x, [0], scale=1.0) == pytest.approx(expected, rel=1e-14)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import graphviz
 
     from ..tensor import Tensor
 
 
-def draw(loss: Tensor, limit: int = 200) -> graphviz.Digraph:
+def draw(loss: Tensor | Sequence[Tensor], limit: int = 200) -> graphviz.Digraph:
     """The recorded graph of `loss` as a `graphviz.Digraph`, which Jupyter shows as a picture.
 
     A card per tensor: its name, the operation that computed it, its shape, and, while they are
@@ -20,7 +22,7 @@ def draw(loss: Tensor, limit: int = 200) -> graphviz.Digraph:
 
     Parameters
     ----------
-    loss : a recorded Tensor.
+    loss : a recorded Tensor, or several, to see their graphs side by side.
     limit : refuse graphs of more nodes than this: `dot` takes minutes for them, and nobody reads
         them.
 
@@ -30,6 +32,7 @@ def draw(loss: Tensor, limit: int = 200) -> graphviz.Digraph:
     >>> print(tg.draw(x * x).source.count("->"))
     2
     """
+    from ..tensor import Tensor
     from .diagram import diagram
 
-    return diagram(loss, limit)
+    return diagram([loss] if isinstance(loss, Tensor) else list(loss), limit)

@@ -22,10 +22,11 @@ STYLES = {  # kind: shape, style, fill, outline; kinds differ in form and in col
 }
 
 
-def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
-    if loss._node is None:
+def diagram(losses: list[Tensor], limit: int) -> graphviz.Digraph:
+    roots = [loss._node for loss in losses if loss._node is not None]
+    if len(roots) < len(losses) or not roots:
         raise ValueError("draw: this tensor is a constant: no operation was recorded for it")
-    nodes = ancestors([loss._node])
+    nodes = ancestors(roots)
     if len(nodes) > limit:
         raise ValueError(
             f"draw: the graph has {len(nodes)} nodes, more than limit={limit}: draw a part of it "
@@ -37,13 +38,7 @@ def diagram(loss: Tensor, limit: int) -> graphviz.Digraph:
     picture.attr("edge", color="#57606a", arrowsize="0.7")
     ids = {node: f"n{i}" for i, node in enumerate(nodes)}
     for node in nodes:
-        kind = (
-            "parameter"
-            if node.primitive is None
-            else "result"
-            if node is loss._node
-            else "operation"
-        )
+        kind = "parameter" if node.primitive is None else "result" if node in roots else "operation"
         _card(picture, ids[node], kind, _lines(node))
         for i, parent in enumerate(node.parents):
             if isinstance(parent, Node):

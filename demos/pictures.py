@@ -1,0 +1,36 @@
+"""What the demos share: where their pictures go, learning curves, and graphs drawn with `dot`."""
+
+import shutil
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+OUT = Path(__file__).resolve().parent.parent / "out"
+
+
+def learning_curve(name, train, test, right, aim=None, unit="epoch"):
+    """Two panels: the training loss after each epoch (or `unit`), and what was measured then."""
+    OUT.mkdir(exist_ok=True)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, values, label in zip(
+        panels, (train, test), ("training loss (nats)", right), strict=True
+    ):
+        axes.plot(range(1, len(values) + 1), values, marker=".")
+        axes.set(xlabel=unit, ylabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].set_yscale("log")
+    if aim is not None:
+        panels[1].axhline(aim[1], color="grey", linestyle=":", label=f"{aim[0]}: {aim[1]:g}")
+        panels[1].legend()
+    figure.savefig(OUT / f"{name}.png", dpi=150)
+    return OUT / f"{name}.png"
+
+
+def save_graph(name, picture):
+    """The recorded graph as SVG, or, where `dot` is missing, as text."""
+    OUT.mkdir(exist_ok=True)
+    if shutil.which("dot"):
+        return picture.render(outfile=OUT / f"{name}.svg", cleanup=True)
+    path = picture.save(OUT / f"{name}.dot")
+    return f"{path} (for a picture: `sudo apt install graphviz` or `brew install graphviz`)"
