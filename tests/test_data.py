@@ -1,4 +1,4 @@
-"""The digits: the right ones, split as documented, read only when asked for."""
+"""What comes with the package: the right digits and words, as documented, read only when asked for."""
 
 import hashlib
 import subprocess
@@ -7,9 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from tinygrad_lite.data import FILE, digits
+from tinygrad_lite.data import alice, digits
+from tinygrad_lite.data.alice import FILE as BOOK
+from tinygrad_lite.data.digits import FILE
 
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+BOOK_SHA256 = "99e53cbb0aeb274344a254733db996ca2d05d5fcd10fc0ca02d6966f2b2bc961"
 
 
 @pytest.mark.parametrize(("part", "n"), [(0, 1437), (1, 360)])
@@ -66,8 +69,27 @@ def test_import_reads_no_data():
         "import sys; opened = []; "
         "sys.addaudithook(lambda event, args: event == 'open' and opened.append(str(args[0]))); "
         "import tinygrad_lite, tinygrad_lite.data; "
-        "assert not [f for f in opened if f.endswith('.npz')], opened; "
+        "assert not [f for f in opened if f.endswith(('.npz', '.xz'))], opened; "
         "tinygrad_lite.data.digits(); "
         "assert [f for f in opened if f.endswith('.npz')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_book():
+    """Its checksum, that nothing but plain text is in it, and its first and last words."""
+    text = alice()
+    assert hashlib.sha256(text.encode()).hexdigest() == BOOK_SHA256
+    assert len(text) == 148_480
+    assert set(text) < {chr(i) for i in (10, *range(32, 127))}
+    assert text.split()[:4] == ["ALICE'S", "ADVENTURES", "IN", "WONDERLAND"]
+    assert text.endswith("happy summer days.\n\n                             THE END\n")
+    assert text.count("CHAPTER ") == 12
+
+
+def test_the_book_is_small_and_attributed():
+    assert BOOK.stat().st_size < 50_000
+    notice = BOOK.with_name("alice.md").read_text(encoding="utf-8").lower()
+    for word in ("lewis carroll", "1865", "millennium fulcrum edition 2.9", "public domain"):
+        assert word in notice
+        assert word in alice.__doc__.lower()
