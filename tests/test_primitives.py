@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tg
+from tinygrad_lite import fused
 from tinygrad_lite import more_primitives as more
 from tinygrad_lite import primitives as p
 from tinygrad_lite.backward import gradients
@@ -222,6 +223,9 @@ CASES = {
         (lambda x, y: x @ y, BATCH[:, None], BATCH.swapaxes(1, 2).copy()),
     ],
     "relu": [(tg.functional.relu, X), (tg.functional.relu, 0.5)],
+    "erf": [(tg.functional.erf, X), (tg.functional.erf, 0.7)],
+    "clamped_log": [(BY_NAME["clamped_log"], POSITIVE)],
+    "sum_rows": [(lambda g: fused.sum_rows(g, np.array([0, 4, 0]), shape=(5, 4)), MATRIX)],
     "variable": [(BY_NAME["variable"], X)],
 }
 ALL = [(name, i) for name, cases in CASES.items() for i in range(len(cases))]
@@ -233,7 +237,7 @@ def case(name, i):
 
 
 def test_every_primitive_has_a_sample():
-    elsewhere = {"checkpoint", *SAMPLED_ELSEWHERE}
+    elsewhere = {"checkpoint", *fused.COMPOSED, *SAMPLED_ELSEWHERE}
     missing = set(BY_NAME) - set(CASES) - elsewhere
     assert not missing, f"add a case for {sorted(missing)}"
     for name, cases in CASES.items():

@@ -10,11 +10,13 @@ differentiated twice; where arrays allow writing in place, the same formula is w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .array_methods import raw
 from .primitives import Array, Primitive, primitive
 
 COMPOSED: dict[str, Callable[..., Any]] = {}  # a fused primitive's name: the composition it equals
@@ -116,7 +118,7 @@ soft_cross_entropy = primitive(
 
 def _sigmoid(x: Array) -> Array:
     e = np.exp(-abs(x))  # at most 1: nothing overflows, and a tiny result keeps all its digits
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    return np.maximum(e, x >= 0) / (1 + e)  # 1 or e: several times faster than np.where
 
 
 sigmoid = primitive(_sigmoid, lambda g, out, x: g * out * (1 - out), saves="o", name="sigmoid")
@@ -148,7 +150,8 @@ sigmoid_cross_entropy = primitive(
 def _squared_difference(y: Array, t: Array, scale: Array, total: bool = True) -> Array:
     """scale * (y - t)²; summed if `total`."""
     d = y - t
-    return scale * np.sum(d * d) if total else scale * (d * d)
+    out = scale * (d * d)
+    return np.sum(out) if total else out
 
 
 squared_difference = primitive(
@@ -159,3 +162,235 @@ squared_difference = primitive(
     saves="yts yts -",
     name="squared_difference",
 )
+
+
+# The error function, and activations with a smooth bend
+
+
+@functools.cache
+def _erf_table(dtype: np.dtype[Any]) -> list[Any]:
+    """Taylor coefficients of erf at 0, 1/128, 2/128, ... 6 (where it is 1), one row per order."""
+    x = np.arange(6 * 128 + 1) / 128
+    rows = [np.array([math.erf(v) for v in x]), 2 / math.sqrt(math.pi) * np.exp(-x * x)]
+    for k in range(1, 3 if dtype.itemsize <= 4 else 6):  # from erf'' = -2x erf', differentiated
+        rows.append(-2 / (k + 1) * (x * rows[k] + (k - 1) / k * rows[k - 1]))
+    return [row.astype(dtype) for row in rows]
+
+
+def _erf(x: Array) -> Array:
+    """A few Taylor terms from the nearest point of a table: full precision without a branch."""
+    x = np.asarray(x)
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    size = np.minimum(abs(x), 6)
+    near = np.rint(size * 128)
+    d, at = size - near / 128, np.fmin(near, 6 * 128).astype(np.intp)  # d keeps a NaN
+    *rows, out = (row[at] for row in _erf_table(x.dtype))
+    for row in reversed(rows):
+        out = out * d + row
+    return np.copysign(out, x)
+
+
+def _bell(x: Array) -> Array:
+    """exp(-x²), which is 0 long before x² overflows."""
+    return np.exp(-np.square(np.clip(x, -30, 30)))
+
+
+def _normal(x: Array) -> Array:
+    """The probability that a standard normal variable is below x."""
+    return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+
+
+def _bend(x: Array) -> tuple[Array, Array]:
+    """t = tanh u, u = √(2/π) (x + 0.044715 x³), and x times the slope of u; past ±10, t is ±1."""
+    x = np.clip(x, -10, 10)
+    u, cubic = math.sqrt(2 / math.pi) * x, 0.044715 * x * x
+    return np.tanh(u * (1 + cubic)), u * (1 + 3 * cubic)
+
+
+def _gelu_tanh_x(g: Array, out: Array, x: Array) -> Array:
+    t, u = _bend(x)
+    return g * 0.5 * (1 + t + (1 - t * t) * u)
+
+
+def _silu_x(g: Array, out: Array, x: Array) -> Array:
+    s = sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+def _softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    z = beta * x
+    return np.where(z > threshold, x, (np.maximum(z, 0) + np.log1p(np.exp(-abs(z)))) / beta)
+
+
+# fmt: off
+erf       = primitive(_erf, lambda g, out, x: g * (2 / math.sqrt(math.pi)) * _bell(x),
+                      saves="x", name="erf")
+gelu      = primitive(lambda x: x * _normal(x), lambda g, out, x:
+                      g * (_normal(x) + x * _bell(x * math.sqrt(0.5)) / math.sqrt(2 * math.pi)),
+                      saves="x", name="gelu")
+gelu_tanh = primitive(lambda x: 0.5 * x * (1 + _bend(x)[0]), _gelu_tanh_x,
+                      saves="x", name="gelu_tanh")
+silu      = primitive(lambda x: x * _sigmoid(x), _silu_x, saves="x", name="silu")
+softplus  = primitive(_softplus, lambda g, out, x, beta=1.0, threshold=20.0:
+                      g * np.where(beta * x > threshold, 1, sigmoid(beta * x)),
+                      saves="x", name="softplus")
+# fmt: on
+
+
+# Layers' arithmetic. All leading axes count as one: a single large matrix product.
+
+
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _linear(x: Array, w: Array, b: Array | None) -> Array:
+    out = _rows(x) @ w.T
+    if b is not None:
+        out = np.add(out, b, out=out if b.dtype == out.dtype else None)
+    return out.reshape(*x.shape[:-1], w.shape[0])
+
+
+def _linear_relu(x: Array, w: Array, b: Array | None) -> Array:
+    out = _linear(x, w, b)
+    return np.maximum(out, 0, out=out)
+
+
+def _linear_relu_back(needs: Any, g: Array, out: Array, x: Array, w: Array, b: Array) -> list[Any]:
+    g, rules = g * (out > 0), linear.rules
+    return [
+        need and rule and rule(g, out, x, w, b) for need, rule in zip(needs, rules, strict=True)
+    ]
+
+
+def _sum_rows(g: Array, i: Array, shape: tuple[int, int]) -> Array:
+    """A matrix in which row n is the sum of all g[k] with i[k] = n."""
+    out = np.zeros_like(g, shape=math.prod(shape))
+    places = np.expand_dims(i, -1).astype(np.intp) * shape[1] + np.arange(shape[1])
+    np.add.at(out, places.ravel(), g.ravel())  # several times faster than with rows
+    return out.reshape(shape)
+
+
+def _embedding_w(g: Array, out: Array, i: Array, w: Array, padding_idx: int | None = None) -> Array:
+    if padding_idx is not None:
+        g = g * np.expand_dims(i != padding_idx, -1)
+    return sum_rows(g, i, shape=w.shape)
+
+
+# fmt: off
+linear      = primitive(_linear, lambda g, out, x, w, b: (_rows(g) @ w).reshape(x.shape),
+                                 lambda g, out, x, w, b: _rows(g).T @ _rows(x),
+                                 lambda g, out, x, w, b: _rows(g),
+                        saves="w x -", name="linear")
+linear_relu = primitive(_linear_relu, joint=_linear_relu_back, saves="oxw", name="linear_relu")
+dropout     = primitive(lambda x, m, scale=1.0: x * m * scale,
+                        lambda g, out, x, m, scale=1.0: g * m * scale, None,
+                        saves="m -", name="dropout")
+embedding   = primitive(lambda i, w, padding_idx=None: w[i], None, _embedding_w,
+                        saves="- i", name="embedding")
+sum_rows    = primitive(_sum_rows, lambda g, out, x, i, shape: g[i], None,
+                        saves="i -", name="sum_rows")
+# fmt: on
+
+
+# Normalisation: x̂ = (x - mean) / √(var + eps), times a weight, plus a bias. One closed form.
+
+Layout = Callable[..., tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+
+
+def _standard(x: Array, axes: tuple[int, ...], eps: float, centred: bool) -> tuple[Array, Array]:
+    """x̂, and the factor 1 / √(var + eps)."""
+    d = x - np.mean(x, axis=axes, keepdims=True) if centred else x
+    r = 1 / np.sqrt(np.mean(d * d, axis=axes, keepdims=True) + eps)
+    return d * r, r
+
+
+def _norm(name: str, layout: Layout, params: str, centred: bool = True) -> Primitive:
+    """`layout` gives the shape to view x in, the axes to normalise there, and the axes of x that
+    share a weight."""
+
+    def wide(w: Array, x: Array, shared: tuple[int, ...]) -> Array:
+        return w.reshape([1 if i in shared else n for i, n in enumerate(x.shape)])
+
+    def forward(x: Array, w: Array, b: Array = None, eps: float = 1e-5, **params: Any) -> Array:
+        shape, axes, shared = layout(x, **params)
+        out = _standard(x.reshape(shape), axes, eps, centred)[0].reshape(x.shape)
+        out = out if w is None else out * wide(w, x, shared)
+        return out if b is None else out + wide(b, x, shared)
+
+    def back(
+        needs: Any, g: Array, out: Array, x: Array, w: Array, b: Array = None, eps: float = 1e-5,
+        **params: Any,
+    ) -> list[Any]:  # fmt: skip
+        shape, axes, shared = layout(x, **params)
+        xhat, r = _standard(x.reshape(shape), axes, eps, centred)
+        dx = dw = db = None
+        if needs[0]:
+            h = (g if w is None else g * wide(w, x, shared)).reshape(shape)
+            dx = h - xhat * np.mean(h * xhat, axis=axes, keepdims=True)
+            dx = dx - np.mean(h, axis=axes, keepdims=True) if centred else dx
+            dx = (dx * r).reshape(x.shape)
+        if needs[1]:
+            dw = np.sum(g * xhat.reshape(x.shape), axis=shared)
+        if needs[2:] == (True,):  # rms_norm has no bias
+            db = np.sum(g, axis=shared)
+        return [dx, dw, db]
+
+    new = primitive(forward, joint=back, saves="xw", name=name)
+    new.params = ("eps", *params.split())
+    return new
+
+
+def _trailing(x: Array, ndim: int = 1) -> Any:
+    return x.shape, tuple(range(-ndim, 0)), tuple(range(x.ndim - ndim))
+
+
+def _but_channels(x: Array) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+layer_norm = _norm("layer_norm", _trailing, "ndim")
+rms_norm = _norm("rms_norm", _trailing, "ndim", centred=False)
+batch_norm = _norm("batch_norm", lambda x: (x.shape, _but_channels(x), _but_channels(x)), "")
+group_norm = _norm(
+    "group_norm",
+    lambda x, num_groups: ((x.shape[0], num_groups, -1), (2,), _but_channels(x)),
+    "num_groups",
+)
+
+
+# Attention: softmax(scale * q @ k.T + mask) @ v, row by row of q
+
+
+def _attend(q: Array, k: Array, m: Array | None, scale: float) -> Array:
+    """The probabilities; a row in which nothing may be attended to is 0."""
+    s = (q * scale) @ np.swapaxes(k, -1, -2)
+    if m is not None:
+        s = np.where(m, s, -np.inf) if m.dtype == np.bool_ else s + m
+    top = np.max(raw(s), axis=-1, keepdims=True)  # a constant shift, which changes nothing
+    e = np.exp(s - np.where(top == -np.inf, 0, top))
+    total = np.sum(e, axis=-1, keepdims=True)
+    return e / np.where(total == 0, 1, total)
+
+
+def _attention(
+    q: Array, k: Array, v: Array, m: Array, d: Array, scale: float = 1.0, kept: float = 1.0
+) -> Array:
+    p = _attend(q, k, m, scale)
+    return (p if d is None else p * d * kept) @ v
+
+
+def _attention_back(
+    needs: Any, g: Array, out: Array, q: Array, k: Array, v: Array, m: Array, d: Array,
+    scale: float = 1.0, kept: float = 1.0,
+) -> list[Any]:  # fmt: skip
+    """From p computed again, so that nothing of the size of p is kept."""
+    p = _attend(q, k, m, scale)
+    dv = np.swapaxes(p if d is None else p * d * kept, -1, -2) @ g
+    dp = g @ np.swapaxes(v, -1, -2)
+    dp = dp if d is None else dp * d * kept
+    ds = p * (dp - np.sum(g * out, axis=-1, keepdims=True))
+    return [ds @ k * scale, np.swapaxes(ds, -1, -2) @ q * scale, dv, ds, None]
+
+
+attention = primitive(_attention, joint=_attention_back, saves="oqkvmd", name="attention")

@@ -116,7 +116,8 @@ def primitive(
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount][3 if joint else 2 :]
     new.params = names[len(rules) :]
     if saves is not None:
-        where = {"o": -1, **{letter: i for i, letter in enumerate(names[: len(rules)])}}
+        letters = names if joint else names[: len(rules)]
+        where = {"o": -1, **{letter: i for i, letter in enumerate(letters)}}
         new.saves = tuple(tuple(where[c] for c in word if c != "-") for word in saves.split())
     if pole:
         new.rules = tuple(r and _zero_at_poles(r) for r in rules)
