@@ -11,11 +11,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demos
-	$(BIN)/python demos/digits_mlp.py
+	$(BIN)/python demos/digits_cnn.py
 	@echo
 	$(BIN)/python demos/one_neuron.py
 	@echo
-	@echo "The pictures of both demos are in $(CURDIR)/out"
+	$(BIN)/python demos/losses_three_ways.py
+	@echo
+	@echo "The pictures are in $(CURDIR)/out"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q

@@ -29,7 +29,7 @@ unigram = -np.sum(share[share > 0] * np.log(share[share > 0]))
 print(f"{len(text):,} characters, {len(alphabet)} different; unigram entropy {unigram:.3f} nats")
 
 # %% The model
-context, width, heads, depth = 64, 96, 4, 3
+context, width, heads, depth = 64, 64, 4, 2
 
 
 class Block(nn.Module):
@@ -81,7 +81,7 @@ def held_out_loss():
 
 
 # %% Training
-steps, report = 600, 20
+steps, report = 900, 30
 optimizer = optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
 schedule = optim.CosineAnnealingLR(optimizer, T_max=steps)
 losses, tests, recent = [], [], []

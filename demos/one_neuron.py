@@ -5,11 +5,10 @@
 
 # %% The neuron, as plain NumPy would write it
 import math
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
+from pictures import save_graph
 
 import tinygrad_lite as tg
 
@@ -49,14 +48,4 @@ for t, by_hand in ((w1, slope * x1), (w2, slope * x2), (b, slope)):
         sys.exit(f"the gradients of {t.name} differ")
 
 # %% The graph, with values and gradients (∇) on its cards
-out = Path(__file__).resolve().parent.parent / "out"
-out.mkdir(exist_ok=True)
-picture = tg.draw(loss)
-if shutil.which("dot"):
-    print(f"\nThe graph is drawn in {picture.render(outfile=out / 'one_neuron.svg', cleanup=True)}")
-else:
-    print(
-        "\nThe program `dot` is not installed, so the graph was saved as text, in "
-        f"{picture.save(out / 'one_neuron.dot')}\nFor a picture: `sudo apt install graphviz` "
-        "(Debian, Ubuntu) or `brew install graphviz` (macOS), and run this again."
-    )
+print(f"\nThe graph: {save_graph('one_neuron', tg.draw(loss))}")

@@ -29,7 +29,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "losses": BASE | {"loss_table"},
     "nn": BASE | {"fused", "functional", "losses", "convolution", "rng"},
     "optim": BASE,
-    "checkpoint": BASE,
+    "saving": BASE,
     "numpy_functions": BASE | {"dispatch"},
     "calculus": BASE | {"numpy_functions"},
     "products": BASE | {"numpy_functions"},
@@ -42,7 +42,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "data": {"rng"},
 }
 
-EXTRAS = {"draw": "graphviz", "checkpoint": "safetensors", "data": "pooch"}  # loaded when used
+EXTRAS = {"draw": "graphviz", "saving": "safetensors", "data": "pooch"}  # loaded when used
 
 
 def modules():

@@ -258,6 +258,12 @@ SAMPLED_ELSEWHERE = {
     "qr",
     "svd",
     "pinv",
+    "conv_input",
+    "conv_weight",
+    "windows",
+    "overlap",
+    "tap_sum",
+    "max_pool_input",
 }
 
 

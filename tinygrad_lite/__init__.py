@@ -3,10 +3,13 @@
 import importlib
 
 from . import calculus as _calculus  # noqa: F401 (registers functions)
+from . import convolution as convolution
 from . import functional as functional
 from . import linear_algebra as _linear_algebra  # noqa: F401 (registers functions)
 from . import losses as losses
+from . import nn as nn
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
+from . import optim as optim
 from . import pickling as _pickling  # noqa: F401 (copies and pickles graphs)
 from . import products as _products  # noqa: F401 (registers functions)
 from .backward import GraphFreedError as GraphFreedError
@@ -25,6 +28,8 @@ from .primitives import primitive as primitive
 from .rng import get_rng_state as get_rng_state
 from .rng import manual_seed as manual_seed
 from .rng import set_rng_state as set_rng_state
+from .saving import load as load
+from .saving import save as save
 from .tensor import Node as Node
 from .tensor import Tensor as Tensor
 from .tensor import tensor as tensor

@@ -162,6 +162,13 @@ WORDS: dict[str, tuple[str, ...]] = {  # everything else: what happens to the co
         "-g * scale * that",
         "nothing",
     ),
+    "conv": ("conv_input(g, w)", "conv_weight(x, g)"),
+    "conv_input": ("conv(g, w)", "conv_weight(g, y)"),
+    "conv_weight": ("conv_input(y, g)", "conv(x, g)"),
+    "conv_bias": ("conv_input(g, w)", "conv_weight(x, g)", "the sum of g over batch and space"),
+    "max_pool": ("g at the first largest entry of each window, else 0",),
+    "max_pool_input": ("g at the first largest entry of each window of x", *NOTHING * 2),
+    "tap_sum": ("the sum of g over the windows that an entry is in",),
 }
 BACK = "every entry of g goes back to where the value came from"
 
