@@ -115,7 +115,7 @@ def write(prompt, length=300, sharpness=1.25):
 
 print(f"\n{write('Alice was ')}\n")
 aim = ("unigram entropy", round(unigram, 2))
-curve = learning_curve("char_gpt", losses, tests, "held-out loss (nats)", aim, f"{report} steps")
+curve = learning_curve("char_gpt", losses, tests, "held-out loss (nats)", aim, f"× {report} steps")
 print(f"held-out loss {tests[-1]:.3f} nats a character (unigram: {unigram:.3f}), {seconds:.0f} s")
 print(f"  learning curve: {curve}")
 if tests[-1] > 0.75 * unigram:

@@ -19,7 +19,8 @@ def learning_curve(name, train, test, right, aim=None, unit="epoch"):
         axes.plot(range(1, len(values) + 1), values, marker=".")
         axes.set(xlabel=unit, ylabel=label)
         axes.grid(alpha=0.3)
-    panels[0].set_yscale("log")
+    if train[0] > 10 * train[-1]:
+        panels[0].set_yscale("log")
     if aim is not None:
         panels[1].axhline(aim[1], color="grey", linestyle=":", label=f"{aim[0]}: {aim[1]:g}")
         panels[1].legend()

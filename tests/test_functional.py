@@ -533,3 +533,8 @@ def test_batch_norm_refuses_before_it_changes_anything():
         with pytest.raises((ValueError, TypeError)):
             F.batch_norm(ROWS, *args, training=True)
     assert not mean.any()
+
+
+def test_dim_is_axis_here():
+    with pytest.raises(TypeError, match="softmax: write axis= for dim="):
+        F.softmax(np.ones(3), dim=0)

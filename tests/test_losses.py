@@ -480,6 +480,7 @@ BAD = {
     "cosine targets": (ValueError, r"need targets of shape \(9,\), got \(9, 8\)",
         lambda: losses.cosine_embedding_loss(X, Y, SIGNS)),
     "a number as logits": (ValueError, "expected logits of shape", lambda: losses.cross_entropy(1.0, 0)),
+    "exchanged": (ValueError, "logits come first", lambda: losses.cross_entropy(LABELS, X)),
     "words": (TypeError, "expected numbers", lambda: losses.mse_loss("one", 1.0)),
 }  # fmt: skip
 

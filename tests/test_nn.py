@@ -810,3 +810,8 @@ def test_a_layer_takes_changes_at_the_call():
 
     assert repr(Scaled(0.5)) == "Scaled(negative_slope=0.5)"
     assert issubclass(Scaled, Layer)
+
+
+def test_a_loss_is_made_before_it_is_called():
+    with pytest.raises(ValueError, match=r"make it first, then call it: MSELoss\(\)\(tensor\)"):
+        nn.MSELoss(nn.Linear(2, 2)(np.zeros((1, 2))), np.zeros((1, 2)))

@@ -714,3 +714,10 @@ def test_bad_states_of_schedules_and_optimisers_without_momentum():
             schedule.load_state_dict(state)
     with pytest.raises(ValueError, match="cycle_momentum"):
         optim.OneCycleLR(optim.Adagrad([A]), 1.0, 10)
+
+
+def test_an_unknown_option_names_the_known_ones():
+    with pytest.raises(
+        TypeError, match=r"Adam: .*'momentum'; its arguments are \(params, lr=0.001"
+    ):
+        optim.Adam([tg.tensor(1.0, requires_grad=True)], momentum=0.9)

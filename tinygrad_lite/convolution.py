@@ -102,9 +102,8 @@ def correlate(x: Array, w: Array, b: Any, taps: list[Taps], size: Sizes) -> Arra
     every = w.swapaxes(0, 1).reshape(groups, kernel * m, -1)
     out = np.empty((len(x), groups * m, *size), np.result_type(x, w, b))
     rows = [(k, o, i) for k, (o, i) in enumerate(taps[0]) if o]
-    rows.sort(key=lambda row: -len(row[1]))
-    full = bool(rows) and len(rows[0][1]) == size[0]  # then the first row need not add to anything
-    if not full:
+    rows.sort(key=lambda row: -len(row[1]))  # the fullest first: it need not add to anything
+    if not rows or len(rows[0][1]) < size[0]:
         out[...] = b
     # In narrow layers one product of all rows is faster, if it leaves no row of the image unused.
     tall = m < 64 <= w.shape[3] and taps[0][0][1].step == 1
@@ -113,15 +112,15 @@ def correlate(x: Array, w: Array, b: Any, taps: list[Taps], size: Sizes) -> Arra
         for block, part in columns(x, taps[1], size[1], groups * m):
             shape = len(part), groups, w.shape[3], -1
             if tall:
-                tower = every @ part.reshape(shape)
-                tower = tower.reshape(len(part), groups, kernel, m, -1, size[1])
+                terms = every @ part.reshape(shape)
+                terms = terms.reshape(len(part), groups, kernel, m, -1, size[1])
             for k, o, i in rows:
                 at = out[block, :, cut(o)]
                 if tall:
-                    term = tower[:, :, k, :, cut(i)].reshape(at.shape)
+                    term = terms[:, :, k, :, cut(i)]
                 else:
-                    term = (w[k] @ part[:, :, :, cut(i)].reshape(shape)).reshape(at.shape)
-                np.add(term, b if full and k == rows[0][0] else at, out=at)
+                    term = w[k] @ part[:, :, :, cut(i)].reshape(shape)
+                np.add(term.reshape(at.shape), b if k == rows[0][0] else at, out=at)
     return out
 
 

@@ -30,6 +30,8 @@ def _activation(name: str, does: str, function: Any, fused: Primitive | None = N
 
     @functools.wraps(function)
     def call(x: Any, *args: Any, **params: Any) -> Any:
+        if "dim" in params:
+            raise TypeError(f"{name}: write axis= for dim=, as NumPy does")
         return function(operand(x), *args, **params)
 
     call.__name__ = call.__qualname__ = name

@@ -12,152 +12,14 @@ a (n,) is an error unless `broadcast=True`.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
+from . import loss_checks as check
 from . import loss_table as table
 from .array_methods import raw
 from .conversion import as_array
-from .tensor import Tensor
-
-# Checks
-
-
-def _float(x: Any, like: Any = None) -> Any:
-    """As a Tensor or an array of floating point numbers; integers in the dtype of `like`."""
-    x = x if hasattr(x, "dtype") else as_array(x)
-    kind = x.dtype.kind
-    return x if kind in "fc" else x.astype(float if like is None else like.dtype)
-
-
-def _constant(name: str, what: str, t: Any) -> Any:
-    if isinstance(t, Tensor) and t.requires_grad:
-        raise TypeError(
-            f"{name}: there is no gradient by {what}: pass {what}=t.detach() if a constant is meant"
-        )
-    return t if hasattr(raw(t), "dtype") and not isinstance(t, Tensor) else as_array(raw(t))
-
-
-def _pair(name: str, y: Any, t: Any, broadcast: bool) -> tuple[Any, Any]:
-    y = _float(y, None if not hasattr(t, "dtype") or t.dtype.kind not in "fc" else t)
-    t = _float(t, y)
-    if y.shape != t.shape and not broadcast:
-        raise ValueError(
-            f"{name}: expected input and target of one shape, got {y.shape} and {t.shape}: "
-            "reshape one of them, or pass broadcast=True if they shall broadcast"
-        )
-    return y, t
-
-
-def _signs(name: str, t: Any, like: Any) -> Any:
-    t = _constant(name, "target", t)
-    wrong = np.argwhere(abs(t) != 1)
-    if wrong.size:
-        i = tuple(int(k) for k in wrong[0])
-        raise ValueError(f"{name}: targets must be 1 or -1, but target{list(i)} = {t[i]}")
-    return t.astype(like.dtype)
-
-
-def _classes(name: str, x: Any, t: Any, ignore_index: int | None = None) -> Any:
-    """Class indices as integers, each from 0 to C - 1 or `ignore_index`."""
-    t = _constant(name, "target", t)
-    expected = x.shape[:1] + x.shape[2:]
-    if t.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}: class indices must be integers, got {t.dtype} of shape {t.shape}: "
-            f"t.astype(int) for indices of shape {expected}, or probabilities of shape {x.shape} "
-            "where the loss takes them"
-        )
-    if t.shape != expected:
-        raise ValueError(
-            f"{name}: inputs of shape {x.shape} need targets of shape {expected}, got {t.shape}"
-        )
-    n = x.shape[1]
-    wrong = np.argwhere(((t < 0) | (t >= n)) & (t != ignore_index))
-    if wrong.size:
-        i = tuple(int(k) for k in wrong[0])
-        at = ", ".join(map(str, i))
-        raise ValueError(
-            f"{name}: target[{at}] = {t[i]}, but logits have {n} classes (0 to {n - 1})"
-        )
-    return t
-
-
-def _batched(name: str, x: Any, t: Any) -> tuple[Any, Any, bool]:
-    """Logits (N, C, ...) and targets with a batch axis; whether one had to be added."""
-    x = _float(x)
-    if x.ndim == 0:
-        raise ValueError(f"{name}: expected logits of shape (N, C) or (N, C, ...), got a number")
-    if x.ndim > 1:
-        return x, t, False
-    t = t if hasattr(t, "dtype") else as_array(t)
-    return np.expand_dims(x, 0), np.expand_dims(t, 0), True
-
-
-def _reduction(name: str, reduction: str, size: int, batch: int) -> tuple[float, bool]:
-    """The factor that a reduction puts before each entry, and whether it sums them."""
-    factors = {"none": 1, "sum": 1, "mean": size, "batchmean": batch}
-    if reduction not in factors:
-        raise ValueError(
-            f"{name}: reduction must be 'mean', 'sum', 'none' or 'batchmean', got {reduction!r}"
-        )
-    if not factors[reduction]:
-        raise ValueError(f"{name}: the {reduction} of an empty batch is 0 / 0: skip the batch")
-    return 1 / factors[reduction], reduction != "none"
-
-
-def _run(name: str, kernel: Any, xs: tuple[Any, ...], *rest: Any, **params: Any) -> Any:
-    """The kernel's result; NaN in it that comes from an input is an error."""
-    with np.errstate(invalid="ignore"):
-        out = kernel(*xs, *rest, **params)
-    if np.isnan(raw(out)).any():
-        for k, x in enumerate(xs):
-            wrong = np.argwhere(~np.isfinite(raw(x)))
-            if wrong.size:
-                i = tuple(int(n) for n in wrong[0])
-                raise ValueError(
-                    f"{name}: argument {k} is {np.asarray(raw(x))[i]} at index {list(i)} "
-                    f"(shape {x.shape}): tg.detect_anomaly() shows where it was born"
-                )
-        warnings.warn(f"{name}: NaN from finite arguments", RuntimeWarning, stacklevel=4)
-    return out
-
-
-def _entrywise(
-    name: str,
-    xs: tuple[Any, ...],
-    reduction: str,
-    fused: bool,
-    weight: Any = None,
-    factor: float = 1,
-    kernel: Any = None,
-    **params: Any,
-) -> Any:
-    """Run a row of the table on arrays that broadcast, with its reduction as a factor."""
-    shape = np.broadcast_shapes(*(x.shape for x in xs))
-    scale, total = _reduction(name, reduction, math.prod(shape), shape[0] if shape else 1)
-    scale = factor * scale * (1 if weight is None else _weights(name, weight, shape, xs[0]))
-    kernel = kernel or getattr(table, name)
-    return _run(name, kernel, xs, scale, total=total, fused=fused, **params)
-
-
-def _weights(name: str, weight: Any, shape: tuple[int, ...], like: Any) -> Any:
-    w = _constant(name, "weight", weight).astype(like.dtype)
-    try:
-        return np.broadcast_to(w, shape)
-    except ValueError:
-        raise ValueError(f"{name}: weights of shape {w.shape} do not fit {shape}") from None
-
-
-def _mean_weights(name: str, weight: Any, reduction: str, like: Any) -> Any:
-    """So that a "mean" divides by the sum of the weights and not by their number."""
-    if weight is None or reduction != "mean":
-        return weight
-    w = _weights(name, weight, like.shape, like)
-    return w * (w.size / np.sum(w))
-
 
 # Regression
 
@@ -171,8 +33,8 @@ def squared_error(
     >>> tg.grad(tg.losses.squared_error)(np.array([3.0, -1.0]), [1.0, 1.0])
     array([ 2., -2.])
     """
-    xs = _pair("squared_error", input, target, broadcast)
-    return _entrywise(
+    xs = check.pair("squared_error", input, target, broadcast)
+    return check.entrywise(
         "squared_error", xs, reduction, fused, factor=0.5, kernel=table.squared_difference
     )
 
@@ -182,10 +44,10 @@ def mse_loss(
     *, broadcast: bool = False, fused: bool = True,
 ) -> Any:  # fmt: skip
     """Mean squared error, Σ w (y - t)² / Σ w. Gradient: 2 w (y - t) / Σ w."""
-    xs = _pair("mse_loss", input, target, broadcast)
-    weight = _mean_weights("mse_loss", weight, reduction, xs[0])
+    xs = check.pair("mse_loss", input, target, broadcast)
+    weight = check.mean_weights("mse_loss", weight, reduction, xs[0])
     kernel = table.squared_difference
-    return _entrywise("mse_loss", xs, reduction, fused, weight, kernel=kernel)
+    return check.entrywise("mse_loss", xs, reduction, fused, weight, kernel=kernel)
 
 
 def l1_loss(
@@ -193,9 +55,9 @@ def l1_loss(
     *, broadcast: bool = False, fused: bool = True,
 ) -> Any:  # fmt: skip
     """Mean absolute error, Σ w |y - t| / Σ w. Gradient: w sign(y - t) / Σ w."""
-    xs = _pair("l1_loss", input, target, broadcast)
-    weight = _mean_weights("l1_loss", weight, reduction, xs[0])
-    return _entrywise("l1_loss", xs, reduction, fused, weight)
+    xs = check.pair("l1_loss", input, target, broadcast)
+    weight = check.mean_weights("l1_loss", weight, reduction, xs[0])
+    return check.entrywise("l1_loss", xs, reduction, fused, weight)
 
 
 def smooth_l1_loss(
@@ -205,8 +67,8 @@ def smooth_l1_loss(
     """d²/2β where d = |y - t| < β, else d - β/2. Gradient: clip((y - t)/β, -1, 1)."""
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
-    xs = _pair("smooth_l1_loss", input, target, broadcast)
-    return _entrywise("smooth_l1_loss", xs, reduction, fused, beta=beta)
+    xs = check.pair("smooth_l1_loss", input, target, broadcast)
+    return check.entrywise("smooth_l1_loss", xs, reduction, fused, beta=beta)
 
 
 def huber_loss(
@@ -220,8 +82,8 @@ def huber_loss(
     """
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
-    xs = _pair("huber_loss", input, target, broadcast)
-    return _entrywise("huber_loss", xs, reduction, fused, weight, delta=delta)
+    xs = check.pair("huber_loss", input, target, broadcast)
+    return check.entrywise("huber_loss", xs, reduction, fused, weight, delta=delta)
 
 
 def poisson_nll_loss(
@@ -230,9 +92,9 @@ def poisson_nll_loss(
 ) -> Any:  # fmt: skip
     """exp(x) - t x for a logarithmic rate x, else x - t log(x + ε); `full` adds log t!, as Stirling
     has it for t > 1. Gradient: exp(x) - t, or 1 - t / (x + ε)."""
-    xs = _pair("poisson_nll_loss", input, target, broadcast)
+    xs = check.pair("poisson_nll_loss", input, target, broadcast)
     params = {"log_input": log_input, "full": full, "eps": eps}
-    return _entrywise("poisson_nll_loss", xs, reduction, fused, **params)
+    return check.entrywise("poisson_nll_loss", xs, reduction, fused, **params)
 
 
 def gaussian_nll_loss(
@@ -245,8 +107,8 @@ def gaussian_nll_loss(
     for one of its axes. Gradients: (y - t)/v, and ½ (1 - (y - t)²/v)/v for the variance, also where
     it was raised to ε.
     """
-    y, t = _pair("gaussian_nll_loss", input, target, broadcast)
-    v = _float(var, y)
+    y, t = check.pair("gaussian_nll_loss", input, target, broadcast)
+    v = check.floating(var, y)
     if v.shape == y.shape[:-1] and v.ndim:
         v = np.expand_dims(v, -1)
     if np.any(raw(v) < 0):
@@ -256,7 +118,7 @@ def gaussian_nll_loss(
             f"gaussian_nll_loss: var of shape {v.shape} does not fit an input of shape {y.shape}"
         )
     v = v + np.maximum(eps - raw(v), 0).astype(v.dtype)  # a constant: the slope stays 1
-    return _entrywise("gaussian_nll_loss", (y, t, v), reduction, fused, full=full)
+    return check.entrywise("gaussian_nll_loss", (y, t, v), reduction, fused, full=full)
 
 
 # Probabilities, signs and distances
@@ -271,13 +133,13 @@ def binary_cross_entropy(
     As in PyTorch a logarithm is at least -100 and a slope at most 1e12. Prefer logits:
     `binary_cross_entropy_with_logits` needs no such limits.
     """
-    p, t = _pair("binary_cross_entropy", input, target, broadcast)
+    p, t = check.pair("binary_cross_entropy", input, target, broadcast)
     if not np.all((raw(p).real >= 0) & (raw(p).real <= 1) | np.isnan(raw(p))):
         raise ValueError(
             f"binary_cross_entropy: probabilities must lie in 0 to 1, got {np.min(raw(p))} to "
             f"{np.max(raw(p))}: for logits use binary_cross_entropy_with_logits"
         )
-    return _entrywise("binary_cross_entropy", (p, t), reduction, fused, weight)
+    return check.entrywise("binary_cross_entropy", (p, t), reduction, fused, weight)
 
 
 def binary_cross_entropy_with_logits(
@@ -311,12 +173,14 @@ def sigmoid_cross_entropy(
 def _sigmoid_loss(
     name: str, x: Any, t: Any, weight: Any, reduction: str, pos: Any, broadcast: bool, fused: bool
 ) -> Any:
-    x, t = _pair(name, x, t, broadcast)
+    x, t = check.pair(name, x, t, broadcast)
     shape = np.broadcast_shapes(x.shape, t.shape)
-    scale, total = _reduction(name, reduction, math.prod(shape), shape[0] if shape else 1)
-    w = scale if weight is None else scale * _weights(name, weight, shape, x)
-    p = 1 if pos is None else _weights(name, pos, shape, x)
-    return _run(name, table.sigmoid_cross_entropy, (x, t), w, p, total=total, fused=fused)
+    scale, total = check.reduction_factor(
+        name, reduction, math.prod(shape), shape[0] if shape else 1
+    )
+    w = scale if weight is None else scale * check.weights(name, weight, shape, x)
+    p = 1 if pos is None else check.weights(name, pos, shape, x)
+    return check.run(name, table.sigmoid_cross_entropy, (x, t), w, p, total=total, fused=fused)
 
 
 def kl_div(
@@ -328,26 +192,26 @@ def kl_div(
     Gradient: -t. With `log_target` t is given as its logarithm. The divergence itself, per sample,
     is reduction="batchmean".
     """
-    xs = _pair("kl_div", input, target, broadcast)
-    return _entrywise("kl_div", xs, reduction, fused, log_target=log_target)
+    xs = check.pair("kl_div", input, target, broadcast)
+    return check.entrywise("kl_div", xs, reduction, fused, log_target=log_target)
 
 
 def hinge_embedding_loss(
     input: Any, target: Any, margin: float = 1.0, reduction: str = "mean", *, fused: bool = True
 ) -> Any:
     """x where t = 1, max(0, margin - x) where t = -1. Gradient: 1, or -1 within the margin."""
-    x, t = _pair("hinge_embedding_loss", input, target, False)
-    xs = x, _signs("hinge_embedding_loss", t, x)
-    return _entrywise("hinge_embedding_loss", xs, reduction, fused, margin=margin)
+    x, t = check.pair("hinge_embedding_loss", input, target, False)
+    xs = x, check.signs("hinge_embedding_loss", t, x)
+    return check.entrywise("hinge_embedding_loss", xs, reduction, fused, margin=margin)
 
 
 def soft_margin_loss(
     input: Any, target: Any, reduction: str = "mean", *, fused: bool = True
 ) -> Any:
     """log(1 + exp(-t x)) for t = ±1. Gradient: -t σ(-t x)."""
-    x, t = _pair("soft_margin_loss", input, target, False)
-    xs = x, _signs("soft_margin_loss", t, x)
-    return _entrywise("soft_margin_loss", xs, reduction, fused)
+    x, t = check.pair("soft_margin_loss", input, target, False)
+    xs = x, check.signs("soft_margin_loss", t, x)
+    return check.entrywise("soft_margin_loss", xs, reduction, fused)
 
 
 def margin_ranking_loss(
@@ -355,10 +219,10 @@ def margin_ranking_loss(
     *, fused: bool = True,
 ) -> Any:  # fmt: skip
     """max(0, margin - t (x - y)): t = 1 wants x above y. Gradient: -t and t where positive."""
-    x, y = _pair("margin_ranking_loss", input1, input2, False)
-    x, t = _pair("margin_ranking_loss", x, target, False)
-    xs = x, y, _signs("margin_ranking_loss", t, x)
-    return _entrywise("margin_ranking_loss", xs, reduction, fused, margin=margin)
+    x, y = check.pair("margin_ranking_loss", input1, input2, False)
+    x, t = check.pair("margin_ranking_loss", x, target, False)
+    xs = x, y, check.signs("margin_ranking_loss", t, x)
+    return check.entrywise("margin_ranking_loss", xs, reduction, fused, margin=margin)
 
 
 def focal_loss(
@@ -371,9 +235,9 @@ def focal_loss(
     α' (m^γ (p - t) + γ m^(γ-1) L (1 - 2t) p (1 - p)). T.-Y. Lin et al., Focal loss for dense object
     detection, 2017.
     """
-    x, t = _pair("focal_loss", input, target, False)
-    xs = x, _constant("focal_loss", "target", t)
-    return _entrywise("focal_loss", xs, reduction, fused, alpha=alpha, gamma=gamma)
+    x, t = check.pair("focal_loss", input, target, False)
+    xs = x, check.no_gradient("focal_loss", "target", t)
+    return check.entrywise("focal_loss", xs, reduction, fused, alpha=alpha, gamma=gamma)
 
 
 def cosine_embedding_loss(
@@ -384,14 +248,14 @@ def cosine_embedding_loss(
 
     Gradient: ∓ (y / (|x| |y|) - cos x / |x|²).
     """
-    x, y = _pair("cosine_embedding_loss", input1, input2, False)
-    t = _signs("cosine_embedding_loss", target, x)
+    x, y = check.pair("cosine_embedding_loss", input1, input2, False)
+    t = check.signs("cosine_embedding_loss", target, x)
     if t.shape != x.shape[:-1] or x.ndim == 0:
         raise ValueError(
             f"cosine_embedding_loss: inputs of shape {x.shape} need targets of shape "
             f"{x.shape[:-1]}, got {t.shape}"
         )
-    return _samplewise("cosine_embedding_loss", (x, y, t), reduction, fused, margin=margin)
+    return check.samplewise("cosine_embedding_loss", (x, y, t), reduction, fused, margin=margin)
 
 
 def triplet_margin_loss(
@@ -403,16 +267,10 @@ def triplet_margin_loss(
     `swap` takes the smaller of d(a, n) and d(p, n). Gradient: where positive, the unit vector from
     p to a minus that from n to a, for the anchor.
     """
-    a, near = _pair("triplet_margin_loss", anchor, positive, False)
-    a, far = _pair("triplet_margin_loss", a, negative, False)
+    a, near = check.pair("triplet_margin_loss", anchor, positive, False)
+    a, far = check.pair("triplet_margin_loss", a, negative, False)
     params = {"margin": margin, "norm": p, "eps": eps, "swap": swap}
-    return _samplewise("triplet_margin_loss", (a, near, far), reduction, fused, **params)
-
-
-def _samplewise(name: str, xs: tuple[Any, ...], reduction: str, fused: bool, **params: Any) -> Any:
-    shape = xs[0].shape[:-1]
-    scale, total = _reduction(name, reduction, math.prod(shape), shape[0] if shape else 1)
-    return _run(name, getattr(table, name), xs, scale, total=total, fused=fused, **params)
+    return check.samplewise("triplet_margin_loss", (a, near, far), reduction, fused, **params)
 
 
 # Classification
@@ -449,10 +307,10 @@ def cross_entropy(
     name = "cross_entropy"
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in 0 to 1, got {label_smoothing}")
-    x, t, added = _batched(name, input, target)
+    x, t, added = check.batched(name, input, target)
     t = t if hasattr(t, "dtype") else as_array(t)
     classes = x.shape[1]
-    w = None if weight is None else _class_weights(name, weight, x)
+    w = None if weight is None else check.class_weights(name, weight, x)
     if t.shape == x.shape:  # probabilities
         q = t if t.dtype.kind == "f" else t.astype(x.dtype)
         if np.any(raw(q) < 0):
@@ -461,10 +319,10 @@ def cross_entropy(
             q = q * (1 - label_smoothing) + label_smoothing / classes
         if w is not None:
             q = q * w.reshape(-1, *[1] * (x.ndim - 2))
-        factor, total = _reduction(name, reduction, x.size // max(classes, 1), len(x))
-        out = _run(name, table.soft_cross_entropy, (x, q * factor), total=total, fused=fused)
+        factor, total = check.reduction_factor(name, reduction, x.size // max(classes, 1), len(x))
+        out = check.run(name, table.soft_cross_entropy, (x, q * factor), total=total, fused=fused)
     else:
-        t, scale, total = _index_scale(name, x, t, w, ignore_index, reduction)
+        t, scale, total = check.index_scale(name, x, t, w, ignore_index, reduction)
         if label_smoothing:
             spread = np.full(classes, label_smoothing / classes, x.dtype) * (1 if w is None else w)
             one_hot = np.expand_dims(t, 1) == np.arange(classes).reshape(-1, *[1] * (x.ndim - 2))
@@ -472,9 +330,9 @@ def cross_entropy(
             counted = np.where(scale == 0, 0, scale if w is None else scale / w[t])
             q = q + np.expand_dims(counted, 1) * spread.reshape(-1, *[1] * (x.ndim - 2))
             q = q.astype(x.dtype)
-            out = _run(name, table.soft_cross_entropy, (x, q), total=total, fused=fused)
+            out = check.run(name, table.soft_cross_entropy, (x, q), total=total, fused=fused)
         else:
-            out = _run(name, table.cross_entropy, (x, t), scale, total=total, fused=fused)
+            out = check.run(name, table.cross_entropy, (x, t), scale, total=total, fused=fused)
     return out[0] if added and not total else out
 
 
@@ -486,34 +344,11 @@ def nll_loss(
 
     Shapes, `weight` and `ignore_index` as there. Gradient: -1/N at the target.
     """
-    x, t, added = _batched("nll_loss", input, target)
-    w = None if weight is None else _class_weights("nll_loss", weight, x)
-    t, scale, total = _index_scale("nll_loss", x, t, w, ignore_index, reduction)
-    out = _run("nll_loss", table.nll_loss, (x, t), scale, total=total, fused=fused)
+    x, t, added = check.batched("nll_loss", input, target)
+    w = None if weight is None else check.class_weights("nll_loss", weight, x)
+    t, scale, total = check.index_scale("nll_loss", x, t, w, ignore_index, reduction)
+    out = check.run("nll_loss", table.nll_loss, (x, t), scale, total=total, fused=fused)
     return out[0] if added and not total else out
-
-
-def _class_weights(name: str, weight: Any, x: Any) -> Any:
-    w = _constant(name, "weight", weight)
-    if w.shape != x.shape[1:2]:
-        raise ValueError(f"{name}: {x.shape[1]} classes need that many weights, got {w.shape}")
-    return w.astype(x.dtype)
-
-
-def _index_scale(
-    name: str, x: Any, t: Any, w: Any, ignore_index: int | None, reduction: str
-) -> tuple[Any, Any, bool]:
-    """Targets that can be indexed with, and the factor of each: its weight, over the reduction."""
-    t = _classes(name, x, t, ignore_index)
-    counted = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
-    t = np.where(counted, t, 0)
-    scale = counted.astype(x.dtype) if w is None else np.where(counted, w[t], 0)
-    factor, total = _reduction(name, reduction, t.size, len(x))
-    if reduction == "mean":
-        if not np.any(scale):
-            raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")
-        factor = 1 / float(np.sum(scale))
-    return t, scale * factor, total
 
 
 def multi_margin_loss(
@@ -527,12 +362,14 @@ def multi_margin_loss(
     name = "multi_margin_loss"
     if p not in (1, 2):
         raise ValueError(f"{name}: p must be 1 or 2, got {p}")
-    x, t, added = _batched(name, input, target)
-    t = _classes(name, x, t)
-    scale, total = _reduction(name, reduction, t.size, len(x))
-    scale = scale if weight is None else scale * _class_weights(name, weight, x)[t]
+    x, t, added = check.batched(name, input, target)
+    t = check.class_indices(name, x, t)
+    scale, total = check.reduction_factor(name, reduction, t.size, len(x))
+    scale = scale if weight is None else scale * check.class_weights(name, weight, x)[t]
     params = {"p": p, "margin": margin}
-    out = _run(name, table.multi_margin_loss, (x, t), scale, total=total, fused=fused, **params)
+    out = check.run(
+        name, table.multi_margin_loss, (x, t), scale, total=total, fused=fused, **params
+    )
     return out[0] if added and not total else out
 
 
@@ -544,12 +381,12 @@ def multilabel_soft_margin_loss(
     Gradient: w (σ(x) - t) / C.
     """
     name = "multilabel_soft_margin_loss"
-    x, t = _pair(name, input, target, False)
+    x, t = check.pair(name, input, target, False)
     if x.ndim == 0:
         raise ValueError(f"{name}: expected classes on the last axis, got a number")
-    scale, total = _reduction(name, reduction, x.size // max(x.shape[-1], 1), len(x))
-    w = (1 if weight is None else _weights(name, weight, x.shape, x)) * (scale / x.shape[-1])
-    out = _run(name, table.sigmoid_cross_entropy, (x, t), w, 1, total=total, fused=fused)
+    scale, total = check.reduction_factor(name, reduction, x.size // max(x.shape[-1], 1), len(x))
+    w = (1 if weight is None else check.weights(name, weight, x.shape, x)) * (scale / x.shape[-1])
+    out = check.run(name, table.sigmoid_cross_entropy, (x, t), w, 1, total=total, fused=fused)
     return out if total else np.sum(out, axis=-1)
 
 
@@ -562,7 +399,10 @@ def am_softmax_loss(
     Cosines are products of normalised features and normalised class weights. Gradient:
     s (softmax - onehot) / N. F. Wang et al., Additive margin softmax for face verification, 2018.
     """
-    x, t = _float(input), _classes("am_softmax_loss", _float(input), target)
+    x, t = (
+        check.floating(input),
+        check.class_indices("am_softmax_loss", check.floating(input), target),
+    )
     logits = scale * (x - margin * table.one_hot(x, t))
     return cross_entropy(logits, t, reduction=reduction, fused=fused)
 
@@ -577,7 +417,7 @@ def arcface_loss(
     to cos θ - m sin m. Gradient: that of the cross-entropy, for the target times
     cos m + cos θ sin m / sin θ. J. Deng et al., ArcFace, 2019.
     """
-    x, t = _float(input), _classes("arcface_loss", _float(input), target)
+    x, t = check.floating(input), check.class_indices("arcface_loss", check.floating(input), target)
     sine = np.sqrt(np.clip(1 - x * x, 0, None))
     turned = np.where(
         x > -math.cos(margin),

@@ -72,6 +72,9 @@ class Layer(Module):
             chance = name == "dropout" or (name == "p" and self.function is F.dropout)
             if chance and not 0 <= value <= 1:
                 self._refuse(f"{name} is a probability, from 0 to 1, got {value!r}")
+            if isinstance(value, Tensor) and value.requires_grad and not value.is_leaf:
+                kind = type(self).__name__
+                self._refuse(f"make it first, then call it: {kind}()(tensor), got it as {name}=")
             array = isinstance(value, (np.ndarray, Tensor)) and not isinstance(value, Parameter)
             (self.register_buffer if array else self.__setattr__)(name, value)
             if name not in ("rng", "fused", "broadcast"):

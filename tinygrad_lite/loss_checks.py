@@ -1,0 +1,186 @@
+"""What losses share: checks of their arguments, reductions as factors, and one way to run a row.
+
+Messages name the loss, what was given and what was expected. The one trick: NaN is looked for in
+the result only, and in the arguments once it is there.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from . import loss_table as table
+from .array_methods import raw
+from .conversion import as_array
+from .tensor import Tensor
+
+
+def floating(x: Any, like: Any = None) -> Any:
+    """As a Tensor or an array of floating point numbers; integers in the dtype of `like`."""
+    x = x if hasattr(x, "dtype") else as_array(x)
+    kind = x.dtype.kind
+    return x if kind in "fc" else x.astype(float if like is None else like.dtype)
+
+
+def no_gradient(name: str, what: str, t: Any) -> Any:
+    if isinstance(t, Tensor) and t.requires_grad:
+        raise TypeError(
+            f"{name}: there is no gradient by {what}: pass {what}=t.detach() if a constant is meant"
+        )
+    return t if hasattr(raw(t), "dtype") and not isinstance(t, Tensor) else as_array(raw(t))
+
+
+def pair(name: str, y: Any, t: Any, broadcast: bool) -> tuple[Any, Any]:
+    y = floating(y, None if not hasattr(t, "dtype") or t.dtype.kind not in "fc" else t)
+    t = floating(t, y)
+    if y.shape != t.shape and not broadcast:
+        raise ValueError(
+            f"{name}: expected input and target of one shape, got {y.shape} and {t.shape}: "
+            "reshape one of them, or pass broadcast=True if they shall broadcast"
+        )
+    return y, t
+
+
+def signs(name: str, t: Any, like: Any) -> Any:
+    t = no_gradient(name, "target", t)
+    wrong = np.argwhere(abs(t) != 1)
+    if wrong.size:
+        i = tuple(int(k) for k in wrong[0])
+        raise ValueError(f"{name}: targets must be 1 or -1, but target{list(i)} = {t[i]}")
+    return t.astype(like.dtype)
+
+
+def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) -> Any:
+    """Class indices as integers, each from 0 to C - 1 or `ignore_index`."""
+    t = no_gradient(name, "target", t)
+    expected = x.shape[:1] + x.shape[2:]
+    if t.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: class indices must be integers, got {t.dtype} of shape {t.shape}: "
+            f"t.astype(int) for indices of shape {expected}, or probabilities of shape {x.shape} "
+            "where the loss takes them"
+        )
+    if t.shape != expected:
+        raise ValueError(
+            f"{name}: inputs of shape {x.shape} need targets of shape {expected}, got {t.shape}"
+        )
+    n = x.shape[1]
+    wrong = np.argwhere(((t < 0) | (t >= n)) & (t != ignore_index))
+    if wrong.size:
+        i = tuple(int(k) for k in wrong[0])
+        at = ", ".join(map(str, i))
+        raise ValueError(
+            f"{name}: target[{at}] = {t[i]}, but logits have {n} classes (0 to {n - 1})"
+        )
+    return t
+
+
+def batched(name: str, x: Any, t: Any) -> tuple[Any, Any, bool]:
+    """Logits (N, C, ...) and targets with a batch axis; whether one had to be added."""
+    x = floating(x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}: expected logits of shape (N, C) or (N, C, ...), got a number")
+    if np.ndim(raw(t)) > x.ndim:
+        raise ValueError(
+            f"{name}: the input has shape {x.shape}, the target {np.shape(raw(t))}: logits come "
+            "first, then the target"
+        )
+    if x.ndim > 1:
+        return x, t, False
+    t = t if hasattr(t, "dtype") else as_array(t)
+    return np.expand_dims(x, 0), np.expand_dims(t, 0), True
+
+
+def reduction_factor(name: str, reduction: str, size: int, batch: int) -> tuple[float, bool]:
+    """The factor that a reduction puts before each entry, and whether it sums them."""
+    factors = {"none": 1, "sum": 1, "mean": size, "batchmean": batch}
+    if reduction not in factors:
+        raise ValueError(
+            f"{name}: reduction must be 'mean', 'sum', 'none' or 'batchmean', got {reduction!r}"
+        )
+    if not factors[reduction]:
+        raise ValueError(f"{name}: the {reduction} of an empty batch is 0 / 0: skip the batch")
+    return 1 / factors[reduction], reduction != "none"
+
+
+def run(name: str, kernel: Any, xs: tuple[Any, ...], *rest: Any, **params: Any) -> Any:
+    """The kernel's result; NaN in it that comes from an input is an error."""
+    with np.errstate(invalid="ignore"):
+        out = kernel(*xs, *rest, **params)
+    if np.isnan(raw(out)).any():
+        for k, x in enumerate(xs):
+            wrong = np.argwhere(~np.isfinite(raw(x)))
+            if wrong.size:
+                i = tuple(int(n) for n in wrong[0])
+                raise ValueError(
+                    f"{name}: argument {k} is {np.asarray(raw(x))[i]} at index {list(i)} "
+                    f"(shape {x.shape}): tg.detect_anomaly() shows where it was born"
+                )
+        warnings.warn(f"{name}: NaN from finite arguments", RuntimeWarning, stacklevel=4)
+    return out
+
+
+def entrywise(
+    name: str,
+    xs: tuple[Any, ...],
+    reduction: str,
+    fused: bool,
+    weight: Any = None,
+    factor: float = 1,
+    kernel: Any = None,
+    **params: Any,
+) -> Any:
+    """Run a row of the table on arrays that broadcast, with its reduction as a factor."""
+    shape = np.broadcast_shapes(*(x.shape for x in xs))
+    scale, total = reduction_factor(name, reduction, math.prod(shape), shape[0] if shape else 1)
+    scale = factor * scale * (1 if weight is None else weights(name, weight, shape, xs[0]))
+    kernel = kernel or getattr(table, name)
+    return run(name, kernel, xs, scale, total=total, fused=fused, **params)
+
+
+def weights(name: str, weight: Any, shape: tuple[int, ...], like: Any) -> Any:
+    w = no_gradient(name, "weight", weight).astype(like.dtype)
+    try:
+        return np.broadcast_to(w, shape)
+    except ValueError:
+        raise ValueError(f"{name}: weights of shape {w.shape} do not fit {shape}") from None
+
+
+def mean_weights(name: str, weight: Any, reduction: str, like: Any) -> Any:
+    """So that a "mean" divides by the sum of the weights and not by their number."""
+    if weight is None or reduction != "mean":
+        return weight
+    w = weights(name, weight, like.shape, like)
+    return w * (w.size / np.sum(w))
+
+
+def samplewise(name: str, xs: tuple[Any, ...], reduction: str, fused: bool, **params: Any) -> Any:
+    shape = xs[0].shape[:-1]
+    scale, total = reduction_factor(name, reduction, math.prod(shape), shape[0] if shape else 1)
+    return run(name, getattr(table, name), xs, scale, total=total, fused=fused, **params)
+
+
+def class_weights(name: str, weight: Any, x: Any) -> Any:
+    w = no_gradient(name, "weight", weight)
+    if w.shape != x.shape[1:2]:
+        raise ValueError(f"{name}: {x.shape[1]} classes need that many weights, got {w.shape}")
+    return w.astype(x.dtype)
+
+
+def index_scale(
+    name: str, x: Any, t: Any, w: Any, ignore_index: int | None, reduction: str
+) -> tuple[Any, Any, bool]:
+    """Targets that can be indexed with, and the factor of each: its weight, over the reduction."""
+    t = class_indices(name, x, t, ignore_index)
+    counted = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
+    t = np.where(counted, t, 0)
+    scale = counted.astype(x.dtype) if w is None else np.where(counted, w[t], 0)
+    factor, total = reduction_factor(name, reduction, t.size, len(x))
+    if reduction == "mean":
+        if not np.any(scale):
+            raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")
+        factor = 1 / float(np.sum(scale))
+    return t, scale * factor, total
