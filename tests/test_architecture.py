@@ -23,12 +23,14 @@ MAY_IMPORT = {  # module: what it may import of the package
     "dispatch": BASE,
     "rng": set(),
     "fused": BASE,
-    "convolution": BASE | {"fused"},
-    "functional": BASE | {"fused", "rng"},
+    "windows": BASE,
+    "convolution": BASE | {"fused", "windows"},
+    "pooling": BASE | {"fused", "windows"},
+    "functional": BASE | {"fused", "rng", "convolution", "pooling"},
     "loss_table": BASE | {"fused"},
     "loss_checks": BASE | {"loss_table"},
     "losses": BASE | {"loss_table", "loss_checks"},
-    "nn": BASE | {"fused", "functional", "losses", "convolution", "rng"},
+    "nn": BASE | {"fused", "functional", "losses", "rng"},
     "optim": BASE,
     "saving": BASE,
     "numpy_functions": BASE | {"dispatch"},
@@ -86,7 +88,7 @@ def test_directions_of_imports(path, parts):
             )
 
 
-def test_the_core_stays_small():
+def test_the_package_stays_small():
     """Lines that are neither blank, comment nor docstring."""
 
     def code(path):
@@ -111,7 +113,7 @@ def test_the_core_stays_small():
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
     assert sum(sizes.values()) <= 760, sizes
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) <= 5000
+    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 6000
 
 
 def test_importing_is_light():
@@ -137,6 +139,7 @@ def test_the_package_is_typed_and_its_public_names_exist():
         tensor Tensor Node primitive no_grad enable_grad GraphFreedError NonFiniteError grad
         value_and_grad vjp jvp jacobian hessian hvp elementwise_grad checkpoint gradcheck
         detect_anomaly explain backward_steps draw index_update index_add logsumexp data functional
+        losses nn optim save load manual_seed get_rng_state set_rng_state convolution pooling
     """
     for name in names.split():
         value = getattr(tinygrad_lite, name)

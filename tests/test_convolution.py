@@ -2,16 +2,18 @@
 
 import itertools
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tinygrad_lite as tg
-from tinygrad_lite import convolution as C
+from tinygrad_lite import convolution, pooling, windows
 from tinygrad_lite.fused import COMPOSED
 from tinygrad_lite.primitives import BY_NAME
 from tinygrad_lite.tensor import Node
 
+C = SimpleNamespace(**(vars(windows) | vars(pooling) | vars(convolution)))
 rng = np.random.default_rng(3)
 
 
@@ -280,19 +282,19 @@ MATRICES = [
 @pytest.mark.parametrize(("w_shape", "x_shape", "options"), MATRICES)
 def test_three_ways_to_convolve(w_shape, x_shape, options):
     """conv2d, the input unrolled and the kernel unrolled: equal, and so are their gradients."""
-    w, x, convolution = (
+    w, x, convolve = (
         normal(*w_shape),
         normal(*x_shape),
         (C.conv2d if len(x_shape) == 3 else C.conv1d),
     )
     ways = {
-        "direct": lambda x, w: convolution(x, w, **options),
-        "input unrolled": lambda x, w: convolution(x, w, **options, fused=False),
+        "direct": lambda x, w: convolve(x, w, **options),
+        "input unrolled": lambda x, w: convolve(x, w, **options, fused=False),
         "kernel unrolled": lambda x, w: C.kernel_matrix(w, x_shape, **options) @ x.ravel(),
     }
     if "groups" not in options and "same" not in options.values() and len(x_shape) == 3:
         ways["by hand"] = lambda x, w: w.reshape(len(w), -1) @ C.unfold(x, w.shape[2:], **options)
-    g = normal(*convolution(x, w, **options).shape)
+    g = normal(*convolve(x, w, **options).shape)
     results = {}
     for name, way in ways.items():
         tx, tw = tg.tensor(x, requires_grad=True), tg.tensor(w, requires_grad=True)
@@ -498,5 +500,6 @@ def test_bad_arguments(what):
 
 
 def test_every_primitive_is_sampled_here():
-    here = {name for name, p in BY_NAME.items() if p.forward.__module__ == C.__name__}
+    MODULES = [module.__name__ for module in (convolution, pooling, windows)]
+    here = {name for name, p in BY_NAME.items() if p.forward.__module__ in MODULES}
     assert here == set(SAMPLES)

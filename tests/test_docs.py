@@ -52,6 +52,16 @@ def test_readme_example():
     assert printed.getvalue() == output
 
 
+def test_readme_network(tmp_path, monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert int(printed.getvalue().split("%")[0]) >= 95
+    assert "1.weight" in np.load("digits.npz")
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

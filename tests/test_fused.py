@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tg
-from tinygrad_lite import convolution  # noqa: F401 (registers its fast paths)
 from tinygrad_lite import functional as F
 from tinygrad_lite.fused import COMPOSED
 from tinygrad_lite.primitives import BY_NAME

@@ -11,6 +11,7 @@ from . import nn as nn
 from . import numpy_functions as _numpy_functions  # noqa: F401 (registers functions)
 from . import optim as optim
 from . import pickling as _pickling  # noqa: F401 (copies and pickles graphs)
+from . import pooling as pooling
 from . import products as _products  # noqa: F401 (registers functions)
 from .backward import GraphFreedError as GraphFreedError
 from .check import NonFiniteError as NonFiniteError

@@ -18,7 +18,18 @@ from . import fused as fast
 from . import primitives as p
 from .array_methods import raw
 from .conversion import operand
+from .convolution import conv1d as conv1d
+from .convolution import conv2d as conv2d
+from .convolution import conv_transpose2d as conv_transpose2d
 from .fused import equals
+from .pooling import adaptive_avg_pool2d as adaptive_avg_pool2d
+from .pooling import avg_pool1d as avg_pool1d
+from .pooling import avg_pool2d as avg_pool2d
+from .pooling import fold as fold
+from .pooling import interpolate as interpolate
+from .pooling import max_pool1d as max_pool1d
+from .pooling import max_pool2d as max_pool2d
+from .pooling import unfold as unfold
 from .primitives import Primitive, primitive
 from .rng import generator
 from .tensor import Tensor, apply

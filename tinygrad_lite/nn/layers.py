@@ -1,6 +1,6 @@
 """The layers, with PyTorch's names, arguments and initial values.
 
-The one trick: a layer is a function of functional.py, convolution.py or losses.py, and what that
+The one trick: a layer is a function of functional.py or losses.py, and what that
 takes besides tensors are attributes of the layer under the same names. So a layer without
 parameters (an activation, a pooling, a loss) is one line that names its function.
 """
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .. import convolution as C
 from .. import functional as F
 from .. import losses as L
 from ..rng import generator
@@ -138,19 +137,19 @@ class Convolution(Layer):
         self.bias = uniform((out_channels,), bound, dtype, rng) if bias else None
 
 
-class Conv1d(Convolution, of=C.conv1d):
+class Conv1d(Convolution, of=F.conv1d):
     """`conv1d` of (N, in_channels, l), with a weight (out_channels, in_channels / groups, k)."""
 
     axes = 1
 
 
-class Conv2d(Convolution, of=C.conv2d):
+class Conv2d(Convolution, of=F.conv2d):
     """`conv2d` of (N, in_channels, h, w); weight (out_channels, in_channels / groups, k, k)."""
 
     axes = 2
 
 
-class ConvTranspose2d(Convolution, of=C.conv_transpose2d):
+class ConvTranspose2d(Convolution, of=F.conv_transpose2d):
     """`conv_transpose2d`; the weight is (in_channels, out_channels / groups, k, k)."""
 
     axes, transposed = 2, True
@@ -305,11 +304,11 @@ def _unflatten(x: Any, dim: int, unflattened_size: tuple[int, ...]) -> Any:
 class Flatten(Layer, of=_flatten): ...
 class Unflatten(Layer, of=_unflatten): ...
 class Dropout(Layer, of=F.dropout): ...
-class MaxPool1d(Layer, of=C.max_pool1d): ...
-class MaxPool2d(Layer, of=C.max_pool2d): ...
-class AvgPool1d(Layer, of=C.avg_pool1d): ...
-class AvgPool2d(Layer, of=C.avg_pool2d): ...
-class AdaptiveAvgPool2d(Layer, of=C.adaptive_avg_pool2d): ...
+class MaxPool1d(Layer, of=F.max_pool1d): ...
+class MaxPool2d(Layer, of=F.max_pool2d): ...
+class AvgPool1d(Layer, of=F.avg_pool1d): ...
+class AvgPool2d(Layer, of=F.avg_pool2d): ...
+class AdaptiveAvgPool2d(Layer, of=F.adaptive_avg_pool2d): ...
 
 class ReLU(Layer, of=F.relu): ...
 class ReLU6(Layer, of=F.relu6): ...
