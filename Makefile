@@ -31,6 +31,7 @@ types: $(VENV)/.dev
 
 bench: peers
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/networks.py
 
 peers: $(VENV)/.peers
 
