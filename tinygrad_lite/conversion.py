@@ -38,6 +38,12 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     return array
 
 
+def floating(x: Any, like: Any = None) -> Any:
+    """A Tensor or an array of floating point numbers; integers become float64, or as `like`."""
+    x = x if hasattr(type(x), "_call_primitive") else as_array(x)
+    return x if x.dtype.kind in "fc" else x.astype(float if like is None else like.dtype)
+
+
 def explained(error: Exception, name: str, values: list[Any]) -> Exception:
     """NumPy's error, with the operation and the shapes that it was given."""
     given = ", ".join(

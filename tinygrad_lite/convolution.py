@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from .conversion import floating
 from .fused import equals
 from .primitives import Array, Primitive, primitive
-from .windows import Sizes, Taps, Window, cut, floating, pair, plane, swapped, window_of, windows
+from .windows import Sizes, Taps, Window, cut, pair, plane, swapped, window_of, windows
 
 CACHE = 1 << 20  # bytes of a block of the batch, with its columns: they stay in the L2 cache
 
@@ -146,14 +147,17 @@ def _convolution(name: str, axes: int, input: Any, weight: Any, bias: Any, strid
     b = None if bias is None else floating(bias)
     parts, forward, shape = pair(name, 1, "groups", groups)[1], extra is None, (*w.shape, 0)
     c, out = (shape[1] * parts, shape[0]) if forward else (shape[0], shape[1] * parts)
-    fits = w.ndim == axes + 2 and 0 not in w.shape and x.shape[1] == c and not shape[0] % parts
-    if not fits or (b is not None and b.shape != (out,)):
+    problems = {
+        f"a weight needs {axes + 2} axes, none of them empty": w.ndim != axes + 2 or 0 in w.shape,
+        f"the input has {x.shape[1]} channels, the weight is for {c}": x.shape[1] != c,
+        f"{parts} groups do not divide {shape[0]} channels": shape[0] % parts,
+        f"the bias must have shape ({out},)": b is not None and b.shape != (out,),
+    }
+    for problem in (text for text, holds in problems.items() if holds):
         rows = "out, C / groups" if forward else "C, out / groups"
         raise ValueError(
-            f"{name}: expected an input (N, C, ...), a weight ({rows}, ...) of {axes + 2} axes, a "
-            "bias (out,) or None, and groups that divide C and out; got an input "
-            f"{np.shape(input)}, a weight {w.shape}, a bias {None if b is None else b.shape} and "
-            f"groups={groups}"
+            f"{name}: {problem}: got an input {np.shape(input)}, a weight {w.shape} ({rows}, ...), "
+            f"a bias {None if b is None else b.shape} and groups={groups}"
         )
     size = x.shape[2:] if forward else (1 << 40, 1 << 40)  # that of the transpose comes below
     window = window_of(name, axes, size, w.shape[2:], stride, padding, dilation, False, parts)

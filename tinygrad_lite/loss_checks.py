@@ -14,15 +14,8 @@ import numpy as np
 
 from . import loss_table as table
 from .array_methods import raw
-from .conversion import as_array
+from .conversion import as_array, floating
 from .tensor import Tensor
-
-
-def floating(x: Any, like: Any = None) -> Any:
-    """As a Tensor or an array of floating point numbers; integers in the dtype of `like`."""
-    x = x if hasattr(x, "dtype") else as_array(x)
-    kind = x.dtype.kind
-    return x if kind in "fc" else x.astype(float if like is None else like.dtype)
 
 
 def no_gradient(name: str, what: str, t: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from . import loss_checks as check
 from . import loss_table as table
 from .array_methods import raw
-from .conversion import as_array
+from .conversion import as_array, floating
 
 # Regression
 
@@ -108,7 +108,7 @@ def gaussian_nll_loss(
     it was raised to ε.
     """
     y, t = check.pair("gaussian_nll_loss", input, target, broadcast)
-    v = check.floating(var, y)
+    v = floating(var, y)
     if v.shape == y.shape[:-1] and v.ndim:
         v = np.expand_dims(v, -1)
     if np.any(raw(v) < 0):
@@ -399,10 +399,8 @@ def am_softmax_loss(
     Cosines are products of normalised features and normalised class weights. Gradient:
     s (softmax - onehot) / N. F. Wang et al., Additive margin softmax for face verification, 2018.
     """
-    x, t = (
-        check.floating(input),
-        check.class_indices("am_softmax_loss", check.floating(input), target),
-    )
+    x = floating(input)
+    t = check.class_indices("am_softmax_loss", x, target)
     logits = scale * (x - margin * table.one_hot(x, t))
     return cross_entropy(logits, t, reduction=reduction, fused=fused)
 
@@ -417,7 +415,8 @@ def arcface_loss(
     to cos θ - m sin m. Gradient: that of the cross-entropy, for the target times
     cos m + cos θ sin m / sin θ. J. Deng et al., ArcFace, 2019.
     """
-    x, t = check.floating(input), check.class_indices("arcface_loss", check.floating(input), target)
+    x = floating(input)
+    t = check.class_indices("arcface_loss", x, target)
     sine = np.sqrt(np.clip(1 - x * x, 0, None))
     turned = np.where(
         x > -math.cos(margin),

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from .array_methods import raw
+from .conversion import floating
 from .fused import equals
 from .primitives import Array, primitive
 from .windows import (
     Taps,
     Window,
     along,
-    floating,
     overlap,
     pair,
     plane,

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .conversion import as_array
+from .conversion import floating
 from .primitives import Array, Primitive, primitive
-from .tensor import Tensor
 
 Sizes = tuple[int, ...]
 Taps = list[tuple[range, range]]  # of one axis: (outputs, inputs) for every entry of the window
@@ -109,11 +108,6 @@ tap_sum: Primitive = primitive(
 
 
 # Arguments
-
-
-def floating(x: Any) -> Any:
-    x = x if isinstance(x, Tensor) else as_array(x)
-    return x if x.dtype.kind in "fc" else x.astype(float)
 
 
 def plane(name: str, axes: int, x: Any) -> tuple[Any, Callable[[Any], Any]]:
