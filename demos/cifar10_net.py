@@ -96,7 +96,9 @@ for epoch in range(options.epochs):
     print(f"  loss {losses[-1]:.4f}, {accuracies[-1]:.1%} of the test images classified right")
 
 # %%
-curve = learning_curve("cifar10_net", losses, 100 * np.array(accuracies), right="test images (%)")
+curve = learning_curve(
+    "cifar10_net", losses, 100 * np.array(accuracies), right="test images classified right (%)"
+)
 print(f"\n{accuracies[-1]:.1%} of {len(test_labels)} test images classified right")
 print(f"  after {time.perf_counter() - start:.0f} s; learning curve: {curve}")
 if not options.data and accuracies[-1] < 0.85:

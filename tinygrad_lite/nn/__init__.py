@@ -20,6 +20,7 @@ from .layers import (
     Softmax as Softmax, LogSoftmax as LogSoftmax, Softmin as Softmin,
     SquaredErrorLoss as SquaredErrorLoss, MSELoss as MSELoss, L1Loss as L1Loss,
     SmoothL1Loss as SmoothL1Loss, HuberLoss as HuberLoss, CrossEntropyLoss as CrossEntropyLoss,
+    SigmoidCrossEntropyLoss as SigmoidCrossEntropyLoss,
     NLLLoss as NLLLoss, BCELoss as BCELoss, BCEWithLogitsLoss as BCEWithLogitsLoss,
     KLDivLoss as KLDivLoss, PoissonNLLLoss as PoissonNLLLoss, GaussianNLLLoss as GaussianNLLLoss,
     HingeEmbeddingLoss as HingeEmbeddingLoss, SoftMarginLoss as SoftMarginLoss,
