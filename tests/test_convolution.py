@@ -501,5 +501,5 @@ def test_bad_arguments(what):
 
 def test_every_primitive_is_sampled_here():
     MODULES = [module.__name__ for module in (convolution, pooling, windows)]
-    here = {name for name, p in BY_NAME.items() if p.forward.__module__ in MODULES}
+    here = {name for name, p in BY_NAME.items() if getattr(p.forward, "__module__", "") in MODULES}
     assert here == set(SAMPLES)
