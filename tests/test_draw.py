@@ -1,5 +1,7 @@
 """The first picture: structure, values, gradients, hostile names, limits."""
 
+import copy
+import pickle
 import re
 import shutil
 
@@ -133,3 +135,30 @@ def test_repr_in_a_notebook():
         pytest.skip("dot is not installed")
     bundle = tg.draw(neuron())._repr_mimebundle_()
     assert "<svg" in bundle["image/svg+xml"]
+
+
+def test_scopes_are_remembered_by_call():
+    x = tg.tensor(1.5, requires_grad=True)
+    with tg.scope("outer"):
+        a = x * x
+        with tg.scope("inner"):
+            b = a * x
+        with tg.scope("inner"):
+            c = b * x
+    d = c * x
+    scopes = [t.grad_fn.scope for t in (a, b, c)]
+    assert [[s.name for s in scope.path()] for scope in scopes] == [
+        ["outer"], ["outer", "inner"], ["outer", "inner"],
+    ]  # fmt: skip
+    assert scopes[1] is not scopes[2]
+    assert scopes[1].parent is scopes[2].parent is scopes[0]
+    assert d.grad_fn.scope is None
+    for twin in (pickle.loads(pickle.dumps(c)), copy.deepcopy(c)):
+        assert [s.name for s in twin.grad_fn.scope.path()] == ["outer", "inner"]
+        assert twin.grad_fn.scope.parent is twin.grad_fn.left.scope.parent  # one call, one scope
+    model = tg.nn.Sequential(tg.nn.Linear(2, 2), tg.nn.ReLU())
+    node = model(np.ones((1, 2))).grad_fn
+    assert [s.name for s in node.scope.path()] == ["Sequential", "1: ReLU"]
+    with pytest.raises(RuntimeError), tg.scope("left by an error"):
+        raise RuntimeError
+    assert (x * x).grad_fn.scope is None

@@ -22,6 +22,7 @@ from .explain import backward_steps as backward_steps
 from .explain import explain as explain
 from .mode import enable_grad as enable_grad
 from .mode import no_grad as no_grad
+from .mode import scope as scope
 from .numpy_functions import index_add as index_add
 from .numpy_functions import index_update as index_update
 from .numpy_functions import logsumexp as logsumexp

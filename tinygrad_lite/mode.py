@@ -1,4 +1,4 @@
-"""Whether operations are recorded, and who watches them, at the moment.
+"""Whether operations are recorded, who watches them, and under what name, at the moment.
 
 The state is a context variable, so that it is local to a thread and to an asynchronous task.
 """
@@ -31,6 +31,48 @@ def mode(**changes: Any) -> Iterator[None]:
         yield
     finally:
         MODE.reset(token)
+
+
+class Scope:
+    """A part of a program by name, such as one call of a module; its identity is that of the call.
+
+    Every Node remembers the innermost scope that it was recorded in, for diagrams.
+    """
+
+    __slots__ = ("name", "parent")
+
+    def __init__(self, name: str, parent: Scope | None = None) -> None:
+        self.name = name
+        self.parent = parent
+
+    def path(self) -> list[Scope]:
+        """The scopes around it, the outermost first, and itself."""
+        found, scope = [self], self.parent
+        while scope is not None:
+            found.append(scope)
+            scope = scope.parent
+        return found[::-1]
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("tinygrad_lite_scope", default=None)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[Scope]:
+    """Draw what is recorded inside as one box with this name.
+
+    >>> import tinygrad_lite as tg
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> with tg.scope("square"):
+    ...     y = x * x
+    >>> y.grad_fn.scope.name
+    'square'
+    """
+    token = SCOPE.set(Scope(str(name), SCOPE.get()))
+    try:
+        yield SCOPE.get()  # type: ignore[misc]
+    finally:
+        SCOPE.reset(token)
 
 
 def no_grad(function: Callable[..., Any] | None = None) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from .backward import ancestors
 from .tensor import Node, Tensor, leaf_node
 
-# primitive, parents (row numbers, or a named constant), args, params, out, label, state
+# primitive, parents (row numbers, or a named constant), args, params, out, label, scope, state
 Row = tuple[Any, ...]
 
 
@@ -37,6 +37,7 @@ def rows(node: Node) -> list[Row]:
                 n.params,
                 n.out,
                 n.label,
+                n.scope,
                 n.state,
             )
         )
@@ -46,14 +47,14 @@ def rows(node: Node) -> list[Row]:
 def graph(table: list[Row]) -> Node:
     """The youngest node of the graph that `rows` flattened."""
     nodes: list[Node] = []
-    for source, parents, args, params, out, label, state in table:
+    for source, parents, args, params, out, label, scope, state in table:
         if isinstance(source, Tensor):
             nodes.append(_leaf(source, out))
             continue
         linked = tuple([nodes[i] if type(i) is int else i for i in parents])
         left, right = (*linked, None, None)[:2]
         node = Node(source, left, right, linked[2:], args, params, out)
-        node.label, node.state = label, state
+        node.label, node.scope, node.state = label, scope, state
         nodes.append(node)
     return nodes[-1]
 
@@ -106,8 +107,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if table is not None:
         table = [
             (twin(source), tuple([twin(i) for i in parents]), tuple([twin(a) for a in args]),
-             params, twin(out), label, state)
-            for source, parents, args, params, out, label, state in table
+             params, twin(out), label, scope, state)
+            for source, parents, args, params, out, label, scope, state in table
         ]  # fmt: skip
     _setstate(
         new, (twin(data), requires_grad, table, name, twin(grad), copy.deepcopy(attributes, memo))

@@ -24,7 +24,7 @@ from . import primitives as p
 from .array_methods import ArrayMethods, plain
 from .array_methods import raw as raw
 from .conversion import as_array, explained, operand
-from .mode import MODE, RECORDING
+from .mode import MODE, RECORDING, SCOPE, Scope
 from .primitives import Primitive
 
 SMALL = 64  # values of up to this many entries always stay with their Node: diagrams show them
@@ -58,9 +58,10 @@ class Node:
 
     `primitive` (None for a leaf), `parents` (per argument: a Node, a named constant Tensor, or
     None), `args` and `out` (values that the rules or a diagram need; a `Spec` stands for the
-    others), `params`, `birth` (its place in the order of recording), `holder` (weak: the Tensor
-    whose `.grad` to fill), `label` (that Tensor's name), `cotangent` (of the last backward pass,
-    kept while small, for diagrams only), `state`.
+    others), `params`, `birth` (its place in the order of recording), `scope` (the part of the
+    program that recorded it), `holder` (weak: the Tensor whose `.grad` to fill), `label` (that
+    Tensor's name), `cotangent` (of the last backward pass, kept while small, for diagrams only),
+    `state`.
 
     The first two parents have slots of their own: a tuple would be a second object per step for
     Python's garbage collector to walk, which takes most of the time in graphs of a million steps.
@@ -68,7 +69,7 @@ class Node:
 
     # fmt: off
     __slots__ = ("__weakref__", "args", "birth", "cotangent", "holder", "label", "left", "others",
-                 "out", "params", "primitive", "right", "state")
+                 "out", "params", "primitive", "right", "scope", "state")
     # fmt: on
 
     def __init__(
@@ -82,6 +83,7 @@ class Node:
         self.params = params
         self.out = out
         self.birth = next(births)
+        self.scope: Scope | None = SCOPE.get()
         self.holder: weakref.ref[Tensor] | None = None
         self.label: str | None = None
         self.cotangent: Any = None
@@ -167,8 +169,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
     result = Tensor.__new__(Tensor)
     result._data = out
     result._node = node = None
-    result._grad = None
-    result._name = None
+    result._grad = result._name = None
     if tracked and mode.record:
         if out.dtype.kind == "c":
             raise TypeError(f"{primitive.name}: complex numbers are not differentiable here yet")

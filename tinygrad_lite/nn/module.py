@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..array_methods import raw
-from ..mode import no_grad
+from ..mode import SCOPE, Scope, no_grad
 from ..tensor import Tensor, constant
 
 M = TypeVar("M", bound="Module")
@@ -57,6 +57,7 @@ class Module:
 
     training: bool = True
     shown: tuple[str, ...] = ()  # the attributes that repr shows
+    scope_name: str = ""  # what diagrams call its calls: the first attribute that held it, class
     _buffers: tuple[str, ...] = ()  # the attributes that are buffers
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -65,7 +66,11 @@ class Module:
         raise NotImplementedError(f"{name} has no forward: write `def forward(self, x):` in it")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.forward(*args, **kwargs)
+        token = SCOPE.set(Scope(self.scope_name or type(self).__name__, SCOPE.get()))
+        try:
+            out = self.forward(*args, **kwargs)
+        finally:
+            SCOPE.reset(token)
         for watch in WATCHERS.get():
             watch(self, out)
         return out
@@ -81,6 +86,8 @@ class Module:
             )
         elif value is not None and name in self._buffers:
             value = np.asarray(value)  # raises for a tracked Tensor: its graph would never end
+        elif isinstance(value, Module) and not value.scope_name:
+            vars(value)["scope_name"] = f"{name}: {type(value).__name__}"
         super().__setattr__(name, value)
 
     def register_buffer(self, name: str, array: Any) -> None:
