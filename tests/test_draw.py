@@ -104,6 +104,15 @@ def test_hostile_names_stay_text(name):
     if shutil.which("dot"):
         svg = tg.draw(x * 2.0).pipe(format="svg").decode()
         assert svg.count('class="node"') == 3
+    with tg.scope(name):
+        y = x * 2.0
+    source = tg.draw(y).source
+    source.encode()
+    assert source.count("subgraph cluster1 {") == 1
+    if shutil.which("dot"):
+        svg = tg.draw(y).pipe(format="svg").decode()
+        assert svg.count('class="cluster"') == 1
+        assert svg.count('class="node"') == 3
 
 
 def test_a_picture_shows_the_present_value_of_a_leaf():
@@ -162,3 +171,36 @@ def test_scopes_are_remembered_by_call():
     with pytest.raises(RuntimeError), tg.scope("left by an error"):
         raise RuntimeError
     assert (x * x).grad_fn.scope is None
+
+
+def test_every_call_is_a_box_with_what_only_it_uses():
+    shared, own = leaf(2.0, "shared"), leaf(3.0, "own")
+    with tg.scope("outer"):
+        with tg.scope("first"):
+            a = np.exp(shared * own)
+        with tg.scope("second"):
+            b = np.sin(a * shared)
+    source = tg.draw(b + 1.0).source
+    boxes = {}  # box: the cards that stand in it, not in a box inside
+    path = []
+    for line in source.splitlines():
+        if "subgraph" in line:
+            path.append(None)
+        elif path and path[-1] is None and "label=" in line:
+            path[-1] = re.search(r"label=(\w+)", line)[1]
+        elif path and line.strip() == "}":
+            path.pop()
+        elif path and (card := re.match(r'\s*n\w+ \[label="?(\w+)', line)):
+            boxes.setdefault(tuple(path), []).append(card[1])
+    assert boxes == {
+        ("outer",): ["shared"],
+        ("outer", "first"): ["own", "multiply", "exp"],
+        ("outer", "second"): ["multiply", "sin"],
+    }
+
+
+def test_two_calls_of_one_module_are_two_boxes():
+    layer = tg.nn.Linear(2, 2)
+    source = tg.draw(layer(layer(np.ones((1, 2)))).sum()).source
+    assert source.count("label=Linear") == 2
+    assert source.count("weight") == 1  # shared by both: in neither

@@ -1,4 +1,4 @@
-"""A recorded graph as DOT text: one card per tensor, one arrow per use.
+"""A recorded graph as DOT text: one card per tensor, one arrow per use, one box per scope.
 
 Names and values come from the user and may hold anything; node ids are ours, and every label goes
 through `clean`, so that nothing in a name can become DOT syntax.
@@ -12,6 +12,7 @@ import graphviz
 
 from ..backward import ancestors
 from ..explain import rms, show
+from ..mode import Scope
 from ..tensor import Node, Tensor
 
 STYLES = {  # kind: shape, style, fill, outline; kinds differ in form and in colour
@@ -37,9 +38,12 @@ def diagram(losses: list[Tensor], limit: int) -> graphviz.Digraph:
     picture.attr("node", fontname="Helvetica", fontsize="11", margin="0.14,0.07")
     picture.attr("edge", color="#57606a", arrowsize="0.7")
     ids = {node: f"n{i}" for i, node in enumerate(nodes)}
+    boxes: dict[Scope | None, graphviz.Digraph] = {None: picture}
+    scopes = _scopes(nodes)
     for node in nodes:
+        box = _box(boxes, scopes[node])
         kind = "parameter" if node.primitive is None else "result" if node in roots else "operation"
-        _card(picture, ids[node], kind, _lines(node))
+        _card(box, ids[node], kind, _lines(node))
         for i, parent in enumerate(node.parents):
             if isinstance(parent, Node):
                 picture.edge(ids[parent], ids[node])
@@ -49,9 +53,36 @@ def diagram(losses: list[Tensor], limit: int) -> graphviz.Digraph:
                 value, name = parent._data, parent.name
             if value is not None:
                 constant = f"{ids[node]}c{i}"
-                _card(picture, constant, "constant", [name, _shape(value), _value(value)])
+                _card(box, constant, "constant", [name, _shape(value), _value(value)])
                 picture.edge(constant, ids[node], style="dotted")
+    for scope in reversed(list(boxes)):  # the inner ones first: a box is copied into the outer one
+        if scope is not None:
+            boxes[scope.parent].subgraph(boxes[scope])
     return picture
+
+
+def _scopes(nodes: list[Node]) -> dict[Node, Scope | None]:
+    """Where each card stands: a leaf in the innermost scope that holds all of its users."""
+    scopes = {node: node.scope for node in nodes}
+    around: dict[Node, list[Scope]] = {}
+    for node in nodes:
+        path = node.scope.path() if node.scope is not None else []
+        for parent in node.parents:
+            if isinstance(parent, Node) and parent.primitive is None:
+                common = around.setdefault(parent, path)
+                same = [a for a, b in zip(common, path, strict=False) if a is b]
+                around[parent] = same
+    return scopes | {leaf: path[-1] if path else None for leaf, path in around.items()}
+
+
+def _box(boxes: dict[Scope | None, graphviz.Digraph], scope: Scope | None) -> graphviz.Digraph:
+    for outer in scope.path() if scope is not None else []:
+        if outer not in boxes:
+            boxes[outer] = box = graphviz.Digraph(f"cluster{len(boxes)}")
+            label = graphviz.nohtml(clean(outer.name).replace("\\", "\\\\"))
+            box.attr("graph", label=label, labeljust="l", fontname="Helvetica", fontsize="11")
+            box.attr("graph", style="dashed,rounded", color="#8c959f", fontcolor="#57606a")
+    return boxes[scope]
 
 
 def _card(picture: graphviz.Digraph, identity: str, kind: str, lines: list[str | None]) -> None:
