@@ -76,7 +76,7 @@ curve = learning_curve(
     right="held-out digits read right (%)",
 )
 loss = cross_entropy(model(images[:2]), labels[:2])
-loss.backward()
+loss.backward(retain_graph=True)  # so that the picture knows what flowed where
 drawn = save_graph("digits_cnn", tg.draw(loss))
 
 # %%

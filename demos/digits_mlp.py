@@ -91,7 +91,7 @@ curve = learning_curve(
 
 # %% The graph of one small loss: two digits through the network
 loss = cross_entropy(network(x[:2]), one_hot[labels[:2]])
-loss.backward()
+loss.backward(retain_graph=True)  # so that the picture knows what flowed where
 drawn = save_graph("digits_mlp", tg.draw(loss))
 
 # %%

@@ -1,6 +1,5 @@
 """What the demos share: where their pictures go, learning curves, and graphs drawn with `dot`."""
 
-import shutil
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -28,10 +27,10 @@ def learning_curve(name, train, test, right, aim=None, unit="epoch"):
     return OUT / f"{name}.png"
 
 
-def save_graph(name, picture):
-    """The recorded graph as SVG, or, where `dot` is missing, as text."""
+def save_graph(name, diagram):
+    """The diagram as SVG, or, where Graphviz is missing, as Mermaid text."""
     OUT.mkdir(exist_ok=True)
-    if shutil.which("dot"):
-        return picture.render(outfile=OUT / f"{name}.svg", cleanup=True)
-    path = picture.save(OUT / f"{name}.dot")
-    return f"{path} (for a picture: `sudo apt install graphviz` or `brew install graphviz`)"
+    try:
+        return diagram.save(OUT / f"{name}.svg")
+    except RuntimeError as error:
+        return f"{diagram.save(OUT / f'{name}.mmd')} ({error})"

@@ -41,11 +41,11 @@ MAY_IMPORT = {  # module: what it may import of the package
     "pickling": BASE | {"backward"},
     "check": BASE | {"backward", "transforms"},
     "explain": BASE | {"backward"},
-    "draw": BASE | {"backward", "explain"},
+    "draw": BASE | {"backward", "explain", "fused"},
     "data": {"rng"},
 }
 
-EXTRAS = {"draw": "graphviz", "saving": "safetensors", "data": "pooch"}  # loaded when used
+EXTRAS = {"draw": ["graphviz", "pygraphviz"], "saving": ["safetensors"], "data": ["pooch"]}  # late
 
 
 def modules():
@@ -82,7 +82,7 @@ def test_directions_of_imports(path, parts):
         if kind == "own":
             assert name in allowed, f"{'/'.join(parts)} must not import {name}"
         else:
-            third = {"numpy", EXTRAS.get(parts[0])}
+            third = {"numpy", *EXTRAS.get(parts[0], ())}
             assert name in sys.stdlib_module_names or name in third, (
                 f"{'/'.join(parts)} imports {name}"
             )
@@ -113,7 +113,7 @@ def test_the_package_stays_small():
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
     assert sum(sizes.values()) <= 760, sizes
-    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 6000
+    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 6800
 
 
 def test_importing_is_light():

@@ -1,16 +1,24 @@
-"""The first picture: structure, values, gradients, hostile names, limits."""
+"""Diagrams: what a card says, boxes and folding, hostile names, every format, golden files."""
 
 import copy
+import os
 import pickle
+import random
 import re
 import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
-import graphviz
 import numpy as np
 import pytest
 
 import tinygrad_lite as tg
-from tinygrad_lite.draw.diagram import clean
+from tinygrad_lite import losses, nn
+from tinygrad_lite.draw.diagram import HELP, clean
+
+GOLDEN = Path(__file__).parent / "golden"
+needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="Graphviz is not installed")
 
 
 def leaf(data, name=None):
@@ -29,121 +37,119 @@ def neuron():
 
 def cards(source):
     """id: label lines, of every node in a DOT text."""
-    pattern = r'^\t(\w+) \[label=(?:"((?:[^"\\]|\\.)*)"|([\w.-]+)) '
-    return {
-        m[1]: (m[2] or m[3] or "").split("\\n") for m in re.finditer(pattern, source, re.MULTILINE)
-    }
+    found = re.finditer(r'^\t(n\d+) \[label="((?:[^"\\]|\\.)*)"', source, re.MULTILINE)
+    return {m[1]: m[2].split("\\n") for m in found}
 
 
-def test_structure_and_values():
-    loss = neuron()
-    picture = tg.draw(loss)
-    assert isinstance(picture, graphviz.Digraph)
-    assert picture.source.count("->") == 7
-    found = {tuple(lines[:2]) for lines in cards(picture.source).values()}
-    assert {
-        ("w", "-3"),
-        ("b", "6.7"),
-        ("x", "2"),
-        ("multiply", "-6"),
-        ("n", "add"),
-        ("2",),
-    } <= found
-    assert "∇" not in picture.source  # no gradient was computed yet
+def arrows(source):
+    """(from, to): attributes, of every edge, by the first lines of the cards."""
+    names = {k: lines[0] for k, lines in cards(source).items()}
+    found = re.finditer(r"^\t(n\d+) -> (n\d+)(?: \[(.*)\])?$", source, re.MULTILINE)
+    return {(names[m[1]], names[m[2]]): m[3] or "" for m in found}
+
+
+def boxes(source):
+    """Path of labels: the first lines of the cards directly inside that box."""
+    found, path = {}, []
+    for line in source.splitlines():
+        if "subgraph" in line:
+            path.append(None)
+        elif path and path[-1] is None:
+            path[-1] = re.search(r'label="((?:[^"\\]|\\.)*)"', line)[1]
+        elif path and line.strip() == "}":
+            path.pop()
+        elif path and (card := cards(line)):
+            found.setdefault(tuple(path), []).append(next(iter(card.values()))[0])
+    return found
+
+
+def test_what_cards_say():
+    source = tg.draw(neuron()).source
+    found = list(cards(source).values())
+    for lines in (
+        ["x", "2"],
+        ["2"],
+        ["w", "−3", "no gradient yet"],
+        ["× ▪", "−6", "no gradient yet"],
+        ["n", "+", "0.7", "no gradient yet"],
+        ["tanh ▪", "0.6044", "no gradient yet"],
+    ):
+        assert lines in found
+    assert "∇" not in source
+    assert set(arrows(source).values()) == {""}  # nothing is known of what flows
 
 
 def test_gradients_after_backward():
     loss = neuron()
-    loss.backward()  # frees what it saved; the picture still knows the values
-    labels = cards(tg.draw(loss).source).values()
+    loss.backward()  # frees what it saved; small values stay, so the pass can be watched again
+    source = tg.draw(loss).source
+    by_name = {lines[0]: lines for lines in cards(source).values()}
     slope = 2 * np.tanh(0.7) * (1 - np.tanh(0.7) ** 2)
-    by_name = {lines[0]: lines for lines in labels}
     assert by_name["b"][-1] == f"∇ {slope:.4g}"
     assert by_name["w"][-1] == f"∇ {2 * slope:.4g}"
-    assert by_name["n"][1:] == ["add", "0.7", f"∇ {slope:.4g}"]
+    assert by_name["n"] == ["n", "+", "0.7", f"∇ {slope:.4g}"]
+    flow = arrows(source)
+    assert flow["x", "×"] == "style=dotted"  # a constant
+    widths = {
+        k: float(re.search("penwidth=([0-9.]+)", v)[1]) for k, v in flow.items() if "pen" in v
+    }
+    assert widths["w", "×"] > widths["×", "n"]  # twice the gradient, since x is 2
+    assert loss.grad_fn.state == 2  # still freed: drawing gave nothing back
+    with pytest.raises(tg.GraphFreedError):
+        loss.backward()
 
 
-def test_large_values_are_summarised():
+def test_large_values():
     w = leaf(np.ones((30, 40)), "w")
-    loss = (w * np.ones(40)).sum(axis=1).mean()
+    loss = (w * np.full(40, 2.0)).sum(axis=1).mean()
     loss.backward()
-    labels = {lines[0]: lines for lines in cards(tg.draw(loss).source).values()}
-    assert labels["w"][1] == "(30, 40)"
-    assert labels["w"][2] == f"∇ rms {1 / 30:.4g}"
-    assert labels["sum(axis=1)"][1] == "(30,)"
-
-
-HOSTILE = [
-    '"',
-    "\\",
-    '\\"',
-    "a\\nb",
-    "<b>x</b>",
-    "&lt;",
-    "{a|b}",
-    "]; evil [",
-    "\n",
-    "\x00",
-    "\ud800",
-    "é→∇",
-    "\\N \\G",
-    "x" * 10_000,
-    "",
-    "->",
-]
-
-
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_names_stay_text(name):
-    x = leaf(1.0, name)
-    source = tg.draw(x * 2.0).source
-    source.encode()
-    assert len(cards(source)) == 3
-    assert len(re.findall(r"^\tn\w+ -> n\w+", source, re.MULTILINE)) == 2
-    assert max(map(len, source.splitlines())) < 400
-    if shutil.which("dot"):
-        svg = tg.draw(x * 2.0).pipe(format="svg").decode()
-        assert svg.count('class="node"') == 3
-    with tg.scope(name):
-        y = x * 2.0
-    source = tg.draw(y).source
-    source.encode()
-    assert source.count("subgraph cluster1 {") == 1
-    if shutil.which("dot"):
-        svg = tg.draw(y).pipe(format="svg").decode()
-        assert svg.count('class="cluster"') == 1
-        assert svg.count('class="node"') == 3
+    by_name = {lines[0]: lines for lines in cards(tg.draw(loss).source).values()}
+    norm = np.sqrt(1200) * 2 / 30
+    assert by_name["w"] == ["w", "30×40", "μ 1  σ 0", f"‖∇‖ {norm:.4g}"]
+    assert by_name["×"] == ["×", "30×40", "gradient not kept"]
+    loss = (w * np.full(40, 2.0)).sum(axis=1).mean()
+    w.grad = None
+    loss.backward(retain_graph=True)
+    by_name = {lines[0]: lines for lines in cards(tg.draw(loss).source).values()}
+    assert by_name["× ▪"][-1] == f"‖∇‖ {np.sqrt(1200) / 30:.4g}"
 
 
 def test_a_picture_shows_the_present_value_of_a_leaf():
     x = leaf(1.0, "x")
     y = x * 2.0
     x.data = 5.0
-    assert ["x", "5"] in cards(tg.draw(y).source).values()
+    assert ["x", "5", "no gradient yet"] in cards(tg.draw(y).source).values()
 
 
-def test_clean():
-    assert clean("a\tb") == "a\\x09b"
-    assert len(clean("x" * 100)) == 60
+def test_fused_operations_have_two_outlines():
+    x = leaf(np.eye(2), "x")
+    source = tg.draw(losses.cross_entropy(x, [0, 1])).source
+    assert [
+        line for line in source.splitlines() if "peripheries=2" in line and "cross_entropy" in line
+    ]
+    assert "peripheries" not in tg.draw(losses.cross_entropy(x, [0, 1], fused=False)).source
 
 
-def test_limits_and_constants():
-    x = leaf(1.0)
-    y = x
-    for _ in range(300):
-        y = y * 1.5
-    with pytest.raises(ValueError, match="301 nodes, more than limit=200"):
-        tg.draw(y)
-    assert tg.draw(y, limit=1000).source.count("->") == 600
+def test_several_graphs_models_and_backward_graphs():
+    pair = tg.draw([np.exp(leaf(1.0, "a")), np.sin(leaf(2.0, "b"))]).source
+    assert arrows(pair).keys() == {("a", "exp ▪"), ("b", "sin ▪")}
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    assert ("Sequential", "1: ReLU") in boxes(tg.draw(model, np.ones((1, 2))).source)
+    x = leaf(3.0, "x")
+    (x**3).backward(create_graph=True)
+    assert "x" in {lines[0] for lines in cards(tg.draw(x.grad).source).values()}
+
+
+def test_errors():
     with pytest.raises(ValueError, match="constant"):
         tg.draw(tg.tensor(1.0))
+    with pytest.raises(ValueError, match="direction must be LR, TB, RL or BT"):
+        tg.draw(neuron(), direction="up")
+    with pytest.raises(ValueError, match=r"expected the suffix .svg"):
+        tg.draw(neuron()).save("graph.jpeg")
 
 
-def test_repr_in_a_notebook():
-    if shutil.which("dot") is None:
-        pytest.skip("dot is not installed")
-    bundle = tg.draw(neuron())._repr_mimebundle_()
-    assert "<svg" in bundle["image/svg+xml"]
+# Boxes and folding
 
 
 def test_scopes_are_remembered_by_call():
@@ -180,27 +186,234 @@ def test_every_call_is_a_box_with_what_only_it_uses():
             a = np.exp(shared * own)
         with tg.scope("second"):
             b = np.sin(a * shared)
-    source = tg.draw(b + 1.0).source
-    boxes = {}  # box: the cards that stand in it, not in a box inside
-    path = []
-    for line in source.splitlines():
-        if "subgraph" in line:
-            path.append(None)
-        elif path and path[-1] is None and "label=" in line:
-            path[-1] = re.search(r"label=(\w+)", line)[1]
-        elif path and line.strip() == "}":
-            path.pop()
-        elif path and (card := re.match(r'\s*n\w+ \[label="?(\w+)', line)):
-            boxes.setdefault(tuple(path), []).append(card[1])
-    assert boxes == {
-        ("outer",): ["shared"],
-        ("outer", "first"): ["own", "multiply", "exp"],
-        ("outer", "second"): ["multiply", "sin"],
+    assert boxes(tg.draw(b + 1.0).source) == {
+        ("outer", "first"): ["shared", "own", "× ▪", "exp ▪"],
+        ("outer", "second"): ["shared", "× ▪", "sin ▪"],  # once in each box that uses it
     }
 
 
 def test_two_calls_of_one_module_are_two_boxes():
-    layer = tg.nn.Linear(2, 2)
+    layer = nn.Linear(2, 2)
     source = tg.draw(layer(layer(np.ones((1, 2)))).sum()).source
-    assert source.count("label=Linear") == 2
-    assert source.count("weight") == 1  # shared by both: in neither
+    assert source.count("subgraph") == 2
+    assert source.count("weight") == 2
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        self.x, self.h = nn.Linear(4, 4, dtype=float), nn.Linear(4, 4, dtype=float)
+
+    def forward(self, x, h):
+        return np.tanh(self.x(x) + self.h(h))
+
+
+def rnn(steps, scopes=True):
+    tg.manual_seed(0)
+    cell, h = Cell(), np.zeros((1, 4))
+    for i in range(steps):
+        if not scopes:
+            h = np.tanh(np.ones((1, 4)) @ cell.x.weight.T + h @ cell.h.weight.T)
+            continue
+        with tg.scope(f"step.{i}"):
+            h = cell(np.ones((1, 4)), h)
+    return h.sum()
+
+
+@pytest.mark.parametrize("scopes", [True, False])
+@pytest.mark.parametrize("steps", [30, 124, 1111])
+def test_long_recurrences_fold(steps, scopes):
+    loss = rnn(steps, scopes)
+    loss.backward()
+    diagram = tg.draw(loss)
+    found = cards(diagram.source)
+    assert len(found) <= 50
+    assert sum("shape=folder" in line for line in diagram.source.splitlines()) >= 1
+    assert any(lines[0] == "Σ" for lines in found.values())  # the loss is never folded
+    if scopes:
+        assert [f"step.2 … step.{steps - 1}, {steps - 2} times", f"{4 * (steps - 2)} nodes"] in [
+            lines[:2] for lines in found.values()
+        ]
+        assert ("step.0", "Cell", "x: Linear") in boxes(diagram.source)  # the first one is open
+    if shutil.which("dot"):
+        assert diagram.svg().count("<svg") == 1
+
+
+def test_budget_and_depth():
+    loss = rnn(6)
+    assert len(cards(tg.draw(loss, budget=200).source)) > 40
+    assert len(cards(tg.draw(loss, budget=12).source)) <= 20  # and copies of leaves
+    assert not boxes(tg.draw(loss, depth=0).source)
+    assert {len(path) for path in boxes(tg.draw(loss, depth=1).source)} == {1}
+
+
+def test_a_fold_shows_the_gradient_at_its_boundary():
+    x = leaf(np.array([1.0, 2.0]), "x")
+    with tg.scope("inside"):
+        y = np.exp(x) * 3.0
+    loss = np.sum(y * np.array([3.0, 4.0]))
+    loss.backward()
+    found = cards(tg.draw(loss, depth=0).source).values()
+    assert ["inside", "2 nodes, 1 params", "‖∇‖ 5"] in found
+
+
+def test_a_hundred_thousand_nodes():
+    x = leaf(2.0, "x")
+    y = x
+    for _ in range(50_000):
+        y = y * 1.0001 + x
+    y.backward()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        diagram = tg.draw(y)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(cards(diagram.source)) < 60
+
+
+# Hostile names
+
+HOSTILE = [
+    '"', "\\", '\\"', "a\\nb", "<b>x</b>", "&lt;", "{a|b}", "]; evil [", "\n", "\x00", "\ud800",
+    "é→∇", "\\N \\G", "x" * 10_000, "", "->", "</text><script>", "]]>", "<!--", "${x}", "end",
+    "javascript:alert(1)", "%", "#quot;", "`", "\u202e", "\\l", "\\", "label=x", "'",
+]  # fmt: skip
+
+
+def hostile_names():
+    """400 of them: the list, and random mixtures of its pieces and odd characters."""
+    rng, pieces = random.Random(0), [*HOSTILE, *"\\\"'<>&;{}[]|\t\r\n\x07 ab∇"]
+    mixed = ["".join(rng.choices(pieces, k=rng.randint(1, 6))) for _ in range(400 - len(HOSTILE))]
+    return HOSTILE + mixed
+
+
+def test_hostile_names_in_dot():
+    for name in hostile_names():
+        with tg.scope(name):
+            y = leaf(1.0, name) * 2.0
+        source = tg.draw(y).source
+        source.encode()
+        assert len(cards(source)) == 3
+        assert source.count("subgraph") == 1
+        assert len(source.splitlines()) == 13, repr(name)
+        assert max(map(len, source.splitlines())) < 900
+
+
+@needs_dot
+def test_hostile_names_come_out_literally(tmp_path):
+    names = hostile_names()
+    total = sum(leaf(1.0, name) for name in names)
+    diagram = tg.draw(total, budget=2000)
+    shown = {line for line in (clean(name) for name in names) if line.strip()}
+    for path in (tmp_path / "a.svg", tmp_path / "a.html"):
+        diagram.save(path)
+        text = path.read_text()
+        root = ElementTree.fromstring(text[text.index("<svg") :])
+        texts = {"".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")}
+        spaced = {" ".join(t.replace("\xa0", " ").split()) for t in texts}
+        missing = {line for line in shown if " ".join(line.split()) not in spaced}
+        assert not missing
+        assert "<script" not in text
+    lines = diagram.mermaid.splitlines()
+    assert all(re.fullmatch(r'  n\d+\W+"[\w .,×−#;<>]*"\W+|  n\d+ --> n\d+', x) for x in lines[1:])
+
+
+def test_clean():
+    assert clean("a\tb") == "a\\x09b"
+    assert len(clean("x" * 100)) == 60
+
+
+# Formats
+
+
+@needs_dot
+def test_every_format(tmp_path):
+    diagram = tg.draw(neuron())
+    starts = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "html": b"<!doctype html>",
+              "dot": b"digraph", "mmd": b"flowchart LR"}  # fmt: skip
+    for kind, start in starts.items():
+        path = diagram.save(tmp_path / f"graph.{kind}")
+        assert path.read_bytes().startswith(start)
+    svg = (tmp_path / "graph.svg").read_text()
+    assert svg.count('font-weight="bold"') == svg.count('class="node"') == 8
+    assert 'fill="white"' in svg  # an opaque background
+    bundle = diagram._repr_mimebundle_()
+    assert bundle["image/svg+xml"] == svg
+    assert bundle["text/plain"] == repr(diagram)
+
+
+def test_without_graphviz(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    diagram = tg.draw(neuron())
+    with pytest.raises(RuntimeError, match=r"apt install graphviz.*pip install pygraphviz"):
+        diagram.svg()
+    with pytest.raises(RuntimeError):
+        diagram.save(tmp_path / "graph.svg")
+    assert not list(tmp_path.iterdir())
+    assert diagram._repr_mimebundle_() == {"text/plain": f"{diagram!r}\n({HELP})"}
+
+
+def test_pygraphviz_draws_without_dot(monkeypatch):
+    pytest.importorskip("pygraphviz")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    svg = tg.draw(neuron()).svg()
+    assert svg.startswith("<svg")
+    assert svg.count('class="node"') == 8
+
+
+# Golden files: UPDATE_GOLDEN=1 writes them anew; look at the difference before committing it
+
+
+def network(*layers):
+    tg.manual_seed(0)
+    return nn.Sequential(*[layer() for layer in layers])
+
+
+def mlp():
+    model = network(
+        lambda: nn.Linear(2, 3, dtype=float), nn.Tanh, lambda: nn.Linear(3, 1, dtype=float)
+    )
+    return losses.mse_loss(model(np.array([[1.0, -2.0]])), [[0.5]])
+
+
+def lenet():
+    def conv(*args, **options):
+        return lambda: nn.Conv2d(*args, **options, dtype=float)
+
+    def linear(*args):
+        return lambda: nn.Linear(*args, dtype=float)
+
+    pool = lambda: nn.MaxPool2d(2)  # noqa: E731
+    model = network(
+        conv(1, 6, 5, padding=2), nn.ReLU, pool, conv(6, 16, 5), nn.ReLU, pool, nn.Flatten,
+        linear(400, 120), nn.ReLU, linear(120, 84), nn.ReLU, linear(84, 10),
+    )  # fmt: skip
+    x = np.sin(np.arange(784.0)).reshape(1, 1, 28, 28)
+    return losses.cross_entropy(model(x), [3])
+
+
+def softmax_loss(fused):
+    logits = leaf(np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0]]), "logits")
+    return losses.cross_entropy(logits, [1, 2], fused=fused)
+
+
+GRAPHS = {
+    "neuron": neuron,
+    "cross_entropy_composed": lambda: softmax_loss(False),
+    "cross_entropy_fused": lambda: softmax_loss(True),
+    "mlp": mlp,
+    "lenet": lenet,
+    "rnn": lambda: rnn(20),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_golden(name):
+    loss = GRAPHS[name]()
+    loss.backward(retain_graph=True)
+    source, path = tg.draw(loss).source, GOLDEN / f"{name}.dot"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+    assert source == path.read_text()

@@ -210,7 +210,9 @@ class Step:
     contributions: list[Contribution] = field(default_factory=list)
 
 
-class _Recorder:
+class Recorder:
+    """Writes down what the backward pass does: each node, its cotangent, what it sends where."""
+
     def __init__(self) -> None:
         self.visits: list[tuple[Node, Any, list[tuple[int, Any]]]] = []
 
@@ -255,7 +257,7 @@ def backward_steps(loss: Tensor, gradient: Any = None) -> Iterator[Step]:
         )
     order = ancestors([loss._node])
     label = labels(order)
-    recorder = _Recorder()
+    recorder = Recorder()
     with mode(record=False, observers=(*MODE.get().observers, recorder)):
         found = gradients({loss._node: cotangent_for(loss, gradient)})
     of: Counter[Node] = Counter(

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import graphviz
-
-    from ..tensor import Tensor
+    from .diagram import Diagram
 
 
-def draw(loss: Tensor | Sequence[Tensor], limit: int = 200) -> graphviz.Digraph:
-    """The recorded graph of `loss` as a `graphviz.Digraph`, which Jupyter shows as a picture.
+def draw(
+    loss: Any,
+    input: Any = None,
+    *,
+    direction: str = "LR",
+    depth: int | None = None,
+    budget: int = 36,
+) -> Diagram:
+    """The recorded graph of `loss` as a `Diagram`: `.svg()`, `.save(path)`, a picture in Jupyter.
 
-    A card per tensor: its name, the operation that computed it, its shape, and, while they are
-    small, its value and its gradient (∇) in the last backward pass. Call it after `backward()` to
-    see gradients. `.source` is the DOT text; `.render(...)` and `.pipe(...)` need the program `dot`
-    (Debian and Ubuntu: `apt install graphviz`; macOS: `brew install graphviz`).
+    A card per tensor: its name, the operation that computed it (two outlines: a fused one; ▪: it
+    keeps values for the backward pass), its shape, its value, and its gradient (∇) in the last
+    backward pass. Boxes are calls of modules and `tg.scope`. An arrow is as wide as the gradient
+    that went back along it, and dotted where none did. Draw before `backward()` frees what it
+    needs (small values always stay), or call `backward(retain_graph=True)`, to see all of that.
 
     Parameters
     ----------
-    loss : a recorded Tensor, or several, to see their graphs side by side.
-    limit : refuse graphs of more nodes than this: `dot` takes minutes for them, and nobody reads
-        them.
+    loss : a recorded Tensor; several, to see their graphs side by side; or a module.
+    input : what to call a module with.
+    direction : "LR", "TB", "RL" or "BT". depth : how many levels of boxes to open.
+    budget : about how many cards to show; in larger graphs look-alike and remote parts are one.
 
     >>> import tinygrad_lite as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
     >>> x.name = "x"
     >>> print(tg.draw(x * x).source.count("->"))
-    2
+    1
     """
     from ..tensor import Tensor
     from .diagram import diagram
 
-    return diagram([loss] if isinstance(loss, Tensor) else list(loss), limit)
+    if direction not in ("LR", "TB", "RL", "BT"):
+        raise ValueError(f"draw: direction must be LR, TB, RL or BT, got {direction!r}")
+    if callable(loss):
+        loss = loss(input)
+    losses = [loss] if isinstance(loss, Tensor) else list(loss)
+    return diagram(losses, direction, depth, budget)

@@ -1,123 +1,232 @@
-"""A recorded graph as DOT text: one card per tensor, one arrow per use, one box per scope.
+"""The diagram: a folded graph as DOT text, and from it SVG, PNG, PDF, HTML, or Mermaid.
 
-Names and values come from the user and may hold anything; node ids are ours, and every label goes
-through `clean`, so that nothing in a name can become DOT syntax.
+Names come from the user and may hold anything: ids are ours, and every label goes through `quoted`,
+so that nothing in a name becomes DOT syntax. The one trick: DOT's labels know no bold and no colour
+but HTML, which names could break out of; so these two are set in the finished SVG.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
-import graphviz
+from ..tensor import Tensor
+from .description import SYMBOLS, Card, cards_of, gradient_line, number, value_line
+from .folding import Box, View, fold
 
-from ..backward import ancestors
-from ..explain import rms, show
-from ..mode import Scope
-from ..tensor import Node, Tensor
-
-STYLES = {  # kind: shape, style, fill, outline; kinds differ in form and in colour
+KINDS = {  # shape, style, fill, outline: kinds differ in form and in colour
     "parameter": ("box", "filled,diagonals", "#dafbe1", "#1a7f37"),
-    "constant": ("note", "filled", "#ddf4ff", "#0969da"),
+    "input": ("note", "filled", "#ddf4ff", "#0969da"),
     "operation": ("box", "filled,rounded", "#ffffff", "#57606a"),
-    "result": ("box", "filled,bold", "#fff8c5", "#9a6700"),
+    "loss": ("box", "filled,bold", "#fff8c5", "#9a6700"),
+    "folded": ("folder", "filled", "#f6f8fa", "#57606a"),
 }
+ORANGE = "#bc4c00"
+HELP = (
+    "a picture needs Graphviz: `apt install graphviz` or `brew install graphviz`, or "
+    "`pip install pygraphviz`, which brings it along"
+)
+FORMATS = ("svg", "png", "pdf")
 
 
-def diagram(losses: list[Tensor], limit: int) -> graphviz.Digraph:
-    roots = [loss._node for loss in losses if loss._node is not None]
-    if len(roots) < len(losses) or not roots:
-        raise ValueError("draw: this tensor is a constant: no operation was recorded for it")
-    nodes = ancestors(roots)
-    if len(nodes) > limit:
-        raise ValueError(
-            f"draw: the graph has {len(nodes)} nodes, more than limit={limit}: draw a part of it "
-            f"(a smaller batch, fewer steps), or pass a higher limit and be patient"
-        )
-    picture = graphviz.Digraph("backward", comment="drawn by tinygrad_lite")
-    picture.attr("graph", rankdir="LR", bgcolor="white", nodesep="0.25", ranksep="0.45")
-    picture.attr("node", fontname="Helvetica", fontsize="11", margin="0.14,0.07")
-    picture.attr("edge", color="#57606a", arrowsize="0.7")
-    ids = {node: f"n{i}" for i, node in enumerate(nodes)}
-    boxes: dict[Scope | None, graphviz.Digraph] = {None: picture}
-    scopes = _scopes(nodes)
-    for node in nodes:
-        box = _box(boxes, scopes[node])
-        kind = "parameter" if node.primitive is None else "result" if node in roots else "operation"
-        _card(box, ids[node], kind, _lines(node))
-        for i, parent in enumerate(node.parents):
-            if isinstance(parent, Node):
-                picture.edge(ids[parent], ids[node])
-                continue
-            value, name = node.args[i], None
-            if isinstance(parent, Tensor):
-                value, name = parent._data, parent.name
-            if value is not None:
-                constant = f"{ids[node]}c{i}"
-                _card(box, constant, "constant", [name, _shape(value), _value(value)])
-                picture.edge(constant, ids[node], style="dotted")
-    for scope in reversed(list(boxes)):  # the inner ones first: a box is copied into the outer one
-        if scope is not None:
-            boxes[scope.parent].subgraph(boxes[scope])
-    return picture
+class Diagram:
+    """A drawn graph: `.source` is DOT text, `.svg()` a picture, `.save(path)` writes a file.
+
+    Jupyter shows it as a picture, or as text where Graphviz is missing.
+    """
+
+    def __init__(self, source: str, mermaid: str, title: str) -> None:
+        self.source = source
+        self.mermaid = mermaid
+        self.title = title
+
+    def render(self, kind: str) -> bytes:
+        """The picture as "svg", "png" or "pdf"; RuntimeError says what to install."""
+        if shutil.which("dot"):
+            import graphviz
+
+            return bytes(graphviz.Source(self.source).pipe(format=kind))
+        try:
+            import pygraphviz
+        except ImportError:
+            raise RuntimeError(HELP) from None
+        graph = pygraphviz.AGraph(string=self.source)
+        graph.layout("dot")
+        return bytes(graph.draw(format=kind))
+
+    def svg(self) -> str:
+        """The picture as SVG text, with bold names and orange gradients."""
+        text = self.render("svg").decode()
+        return text[text.index("<svg") :] if not text.startswith("<svg") else text
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write .svg, .png or .pdf (which need Graphviz), .html, .dot or .mmd (Mermaid)."""
+        path = Path(path)
+        kind = path.suffix[1:]
+        if kind not in (*FORMATS, "html", "dot", "mmd"):
+            raise ValueError(f"{path}: expected the suffix .svg, .png, .pdf, .html, .dot or .mmd")
+        if kind == "svg":
+            content = emphasised(self.svg()).encode()
+        elif kind in FORMATS:
+            content = self.render(kind)
+        elif kind == "html":
+            body = emphasised(self.svg())
+            content = (
+                f'<!doctype html><meta charset="utf-8"><title>{escaped(self.title)}</title>\n{body}'
+            ).encode()
+        else:
+            content = (self.source if kind == "dot" else self.mermaid).encode()
+        path.write_bytes(content)
+        return path
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle = {"text/plain": repr(self)}
+        try:
+            bundle["image/svg+xml"] = emphasised(self.svg())
+        except Exception as error:  # a notebook shows what there is
+            bundle["text/plain"] += f"\n({error})"
+        return bundle
+
+    def __repr__(self) -> str:
+        arrows = self.source.count(" -> ")
+        return f"<Diagram of {self.title}: {arrows} arrows; .svg(), .save(path), .source>"
 
 
-def _scopes(nodes: list[Node]) -> dict[Node, Scope | None]:
-    """Where each card stands: a leaf in the innermost scope that holds all of its users."""
-    scopes = {node: node.scope for node in nodes}
-    around: dict[Node, list[Scope]] = {}
-    for node in nodes:
-        path = node.scope.path() if node.scope is not None else []
-        for parent in node.parents:
-            if isinstance(parent, Node) and parent.primitive is None:
-                common = around.setdefault(parent, path)
-                same = [a for a, b in zip(common, path, strict=False) if a is b]
-                around[parent] = same
-    return scopes | {leaf: path[-1] if path else None for leaf, path in around.items()}
-
-
-def _box(boxes: dict[Scope | None, graphviz.Digraph], scope: Scope | None) -> graphviz.Digraph:
-    for outer in scope.path() if scope is not None else []:
-        if outer not in boxes:
-            boxes[outer] = box = graphviz.Digraph(f"cluster{len(boxes)}")
-            label = graphviz.nohtml(clean(outer.name).replace("\\", "\\\\"))
-            box.attr("graph", label=label, labeljust="l", fontname="Helvetica", fontsize="11")
-            box.attr("graph", style="dashed,rounded", color="#8c959f", fontcolor="#57606a")
-    return boxes[scope]
-
-
-def _card(picture: graphviz.Digraph, identity: str, kind: str, lines: list[str | None]) -> None:
-    shape, style, fill, outline = STYLES[kind]
-    # in DOT a backslash escapes; the wrapper escapes the quotes
-    label = "\\n".join(clean(line).replace("\\", "\\\\") for line in lines if line)
-    picture.node(
-        identity, graphviz.nohtml(label), shape=shape, style=style, fillcolor=fill, color=outline
+def diagram(
+    losses: list[Tensor], direction: str = "LR", depth: int | None = None, budget: int = 36
+) -> Diagram:
+    cards, _ = cards_of(losses)
+    view = fold(cards, budget, depth)
+    flows = [flow for flow in view.arrows.values() if flow]
+    ids: dict[Any, str] = {}
+    return Diagram(
+        _dot(view, cards, direction, max(flows, default=0.0), ids),
+        _mermaid(view, cards, direction, ids),
+        cards[-1].name or cards[-1].op,
     )
 
 
-def _lines(node: Node) -> list[str | None]:
-    """What a card says: name, operation with its parameters, shape, value, gradient."""
-    given = [f"{k}={v!r}" for k, v in node.params.items() if v is not None and v is not False]
-    params = ", ".join(given)
-    op = f"{node.name}({params})" if 0 < len(params) < 40 else node.name
-    g: Any = node.cotangent
-    if node.primitive is None:
-        holder = node.holder() if node.holder is not None else None
-        if holder is not None:
-            g = None if holder._grad is None else holder._grad._data
-    gradient = None if g is None else f"∇ {_value(g) or f'rms {rms(g):.4g}'}"
-    return [node.label, op if node.primitive else None, _shape(node), _value(node.out), gradient]
+def _dot(view: View, cards: list[Card], direction: str, most: float, ids: dict[Any, str]) -> str:
+    lines = [
+        "digraph backward {",
+        f"\tgraph [rankdir={direction} bgcolor=white nodesep=0.25 ranksep=0.45]",
+        '\tnode [fontname=Helvetica fontsize=11 margin="0.2,0.07"]',
+        '\tedge [color="#57606a" arrowsize=0.7]',
+    ]
+    boxes = 0
+    todo: list[Any] = [view.top]
+    while todo:  # boxes to open; a text closes one
+        box = todo.pop()
+        if isinstance(box, str):
+            lines.append(box)
+            continue
+        if box is not view.top:
+            boxes += 1
+            lines.append(f"\tsubgraph cluster{boxes} {{")
+            lines.append(
+                f'\tgraph [label={quoted(box.name)} labeljust=l style="dashed,rounded" '
+                'color="#8c959f" fontcolor="#57606a" fontname=Helvetica fontsize=11]'
+            )
+            todo.append("\t}")
+        seen = [*view.copies.get(box, [])]
+        for item in box.items:
+            if isinstance(item, Box) and item.open:
+                todo.append(item)
+            elif isinstance(item, Box) or cards[item].parents:  # leaves stand where they are used
+                seen.append(item)
+        for item in seen:
+            ids[item] = f"n{len(ids)}"
+            lines.append(_card(ids[item], item, cards))
+    for (a, b), flow in view.arrows.items():
+        style = ""
+        if flow:
+            width = 2.6 + 0.55 * math.log10(flow / most)
+            style = f' [penwidth={max(width, 0.6):.2f} color="{ORANGE}"]'
+        elif most:
+            style = " [style=dotted]"
+        lines.append(f"\t{ids[a]} -> {ids[b]}{style}")
+    return "\n".join([*lines, "}", ""])
 
 
-def _shape(value: Any) -> str | None:
-    shape = value.shape if hasattr(value, "shape") else ()
-    return str(shape) if shape else None
+def _of(item: Any, cards: list[Card]) -> Card | None:
+    """The card that a number, or a copy of a leaf, stands for; None for a folded box."""
+    return None if isinstance(item, Box) else cards[item if isinstance(item, int) else item[0]]
 
 
-def _value(value: Any) -> str | None:
-    return show(value) if getattr(value, "size", 1) <= 3 else None
+def _card(identity: str, item: Any, cards: list[Card]) -> str:
+    card = _of(item, cards)
+    shape, style, fill, outline = KINDS[card.kind if card else "folded"]
+    twice = " peripheries=2" if card and card.fused else ""
+    return (
+        f"\t{identity} [label={quoted(chr(10).join(_lines(item, cards)))} shape={shape} "
+        f'style="{style}" fillcolor="{fill}" color="{outline}"{twice}]'
+    )
+
+
+def _lines(item: Any, cards: list[Card]) -> list[str]:
+    """What a card says: name, operation, shape, value, gradient."""
+    card = _of(item, cards)
+    if card is None:
+        counts = [f"{item.count} nodes" if item.count else ""]
+        counts += [f"{item.parameters} params" if item.parameters else ""]
+        norm = f"‖∇‖ {number(item.norm)}" if item.norm is not None else ""
+        return [line for line in (item.name, ", ".join(filter(None, counts)), norm) if line]
+    symbol = SYMBOLS.get(card.op, card.op)
+    op = "" if card.op in ("leaf", "") else f"{symbol}({card.params})" if card.params else symbol
+    kept = " ▪" if card.saved else ""
+    unnamed = "constant" if card.kind == "input" and card.shape else ""
+    name = unnamed if card.name is None else card.name
+    lines = [name, op + kept if op else "", "×".join(map(str, card.shape))]
+    lines += [value_line(card.value) or "", gradient_line(card) or ""]
+    return [clean(line) for line in lines if line] or ["·"]
 
 
 def clean(text: str, longest: int = 60) -> str:
     """Text without control characters and lone surrogates, cut to a readable length."""
     text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def quoted(text: str) -> str:
+    """A DOT string that shows this text and nothing else: its lines are labels' lines."""
+    lines = [clean(line) for line in text.split("\n")]
+    escaped = [
+        line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines
+    ]
+    return '"' + "\\n".join(escaped) + '"'
+
+
+def escaped(text: str) -> str:
+    """Text as HTML shows it."""
+    table = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+    return "".join(table.get(c, c) for c in clean(text))
+
+
+def emphasised(svg: str) -> str:
+    """Names in bold (a card's first line), gradients (a line that begins with ∇) in orange."""
+
+    def node(match: re.Match[str]) -> str:
+        card = match[0].replace("<text ", '<text font-weight="bold" ', 1)
+        return re.sub(r"<text (?=[^>]*>(?:∇|‖∇‖|no gradient))", f'<text fill="{ORANGE}" ', card)
+
+    return re.sub(r'<g id="node\d+" class="node">.*?</g>', node, svg, flags=re.DOTALL)
+
+
+def _mermaid(view: View, cards: list[Card], direction: str, ids: dict[Any, str]) -> str:
+    """The same as Mermaid text, which many sites draw from a README."""
+    shapes = {"parameter": ("[[", "]]"), "input": ("[/", "/]"), "loss": ("([", "])")}
+    lines = [f"flowchart {direction}"]
+    for item, identity in ids.items():
+        card = _of(item, cards)
+        left, right = shapes.get(card.kind if card else "", ("[", "]"))
+        text = "<br>".join(
+            "".join(c if c.isalnum() or c in " .,×−" else f"#{ord(c)};" for c in line)
+            for line in _lines(item, cards)
+        )
+        lines.append(f'  {identity}{left}"{text}"{right}')
+    lines += [f"  {ids[a]} --> {ids[b]}" for a, b in view.arrows]
+    return "\n".join([*lines, ""])

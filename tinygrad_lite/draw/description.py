@@ -1,0 +1,330 @@
+"""A recorded graph as data: what the diagram and the explorable page are both drawn from.
+
+A card is a tensor: a leaf, a step's result, or a constant that a step took. Gradients, and what
+flows along each arrow, come from the engine's own backward pass, watched by an observer. The one
+trick: small graphs keep all values, so a pass can be watched again after `backward()` freed it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backward import ancestors, gradients
+from ..explain import FORMULAS, Recorder, local_derivative
+from ..fused import COMPOSED
+from ..mode import MODE, Scope, mode
+from ..tensor import FREED, LIGHT, SMALL, Node, Spec, Tensor
+
+SYMBOLS = {
+    "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "power": "xʸ",
+    "negative": "−x", "sum": "Σ", "absolute": "|x|", "sqrt": "√", "square": "x²",
+}  # fmt: skip
+
+
+@dataclass
+class Card:
+    """One tensor of the graph. `parents` has a card's number per argument, or -1 for no card."""
+
+    kind: str  # parameter, input (a constant), operation, loss
+    name: str | None
+    op: str
+    params: str
+    value: Any  # an array or number; a Spec if nothing kept it
+    scope: Scope | None
+    parents: list[int] = field(default_factory=list)
+    flow: list[float | None] = field(default_factory=list)  # ‖what goes back to each argument‖
+    grad: Any = None  # an array or number; None: not computed, or not kept
+    node: Node | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return getattr(self.value, "shape", ())
+
+    @property
+    def fused(self) -> bool:
+        return self.op in COMPOSED
+
+    @property
+    def saved(self) -> bool:
+        """Whether a rule will read values of this step: they are kept for the backward pass."""
+        node = self.node
+        if node is None or node.primitive is None or node.state == FREED:
+            return False
+        return node.primitive.saves is None or any(node.primitive.saves)
+
+    @property
+    def norm(self) -> float | None:
+        return None if self.grad is None else norm(self.grad)
+
+
+def norm(array: Any) -> float:
+    """The Euclidean length of all entries together."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.sum(np.square(np.asarray(array, float)))))
+
+
+def cards_of(losses: list[Tensor], run: bool = False) -> tuple[list[Card], list[Any]]:
+    """The cards, arguments before results, and the visits of the backward pass, if one was watched.
+
+    Gradients are those that `backward()` computed, where they are still known; `run` runs a pass.
+    """
+    roots = [t._node for t in losses if t._node is not None]
+    if len(roots) < len(losses) or not roots:
+        raise ValueError("draw: this tensor is a constant: no operation was recorded for it")
+    order = ancestors(roots)
+    grads, flows, visits = _gradients(roots, order, run)
+    cards: list[Card] = []
+    place: dict[Any, int] = {}  # a node, or the identity of a constant: its card
+    for node in order:
+        kind = "parameter" if node.primitive is None else "operation"
+        kinds = (int, str, tuple)  # no arrays, and no flags
+        shown = {
+            k: v for k, v in node.params.items() if isinstance(v, kinds) and not isinstance(v, bool)
+        }
+        given = ", ".join(f"{k}={v!r}" for k, v in shown.items())
+        params = given if len(given) < 40 else ""
+        name = node.label
+        new = Card("loss" if node in roots else kind, name, node.name, params, node.out, node.scope)
+        new.node, new.grad = node, grads.get(node)
+        new.flow = [flows.get((node, i)) for i in range(len(node.args))]
+        for parent, value in zip(node.parents, node.args, strict=True):
+            if isinstance(parent, Node):
+                new.parents.append(place[parent])
+                continue
+            tensor = parent if isinstance(parent, Tensor) else None
+            value = value if tensor is None else tensor._data
+            key = id(tensor or value) if tensor or isinstance(value, np.ndarray) else object()
+            if value is None:
+                new.parents.append(-1)
+                continue
+            if key not in place:
+                place[key] = len(cards)
+                label = None if tensor is None else tensor.name
+                cards.append(Card("input", label, "", "", value, node.scope))
+            new.parents.append(place[key])
+        place[node] = len(cards)
+        cards.append(new)
+    _place_leaves(cards)
+    return cards, visits
+
+
+def _place_leaves(cards: list[Card]) -> None:
+    """A leaf or constant stands in the innermost scope around all of its users."""
+    around: dict[int, list[Scope]] = {}
+    for card in cards:
+        path = card.scope.path() if card.scope is not None else []
+        for i in card.parents:
+            if i >= 0 and not cards[i].parents:
+                common = zip(around.get(i, path), path, strict=False)
+                around[i] = [a for a, b in common if a is b]
+    for i, path in around.items():
+        cards[i].scope = path[-1] if path else None
+
+
+def _gradients(roots: list[Node], order: list[Node], run: bool) -> tuple[Any, Any, list[Any]]:
+    """Each node's gradient, ‖what it sends to each argument‖, and the visits of the pass."""
+    seeds = {r: np.ones(r.shape, r.dtype)[()] if run else r.cotangent for r in roots}
+    seeds = {r: seed for r, seed in seeds.items() if seed is not None}
+    freed = [node for node in order if node.state == FREED]
+    if not seeds or (not run and not all(map(_intact, freed))):
+        kept = {node: node.cotangent for node in order if node.cotangent is not None}
+        for node in order:
+            holder = node.holder() if node.holder is not None else None
+            if holder is not None and holder._grad is not None:
+                kept[node] = holder._grad._data
+        return kept, {}, []
+    recorder = Recorder()
+    replayed = [node for node in freed if _intact(node)]
+    for node in replayed:
+        node.state = LIGHT
+    try:
+        with mode(record=False, observers=(*MODE.get().observers, recorder)):
+            leaves = gradients(seeds)
+    finally:
+        for node in replayed:
+            node.state = FREED
+    grads = {node: g for node, g, _ in recorder.visits} | leaves
+    flows = {(n, i): norm(piece) for n, _, sent in recorder.visits for i, piece in sent}
+    return grads, flows, recorder.visits
+
+
+def _intact(node: Node) -> bool:
+    """Whether all that the rules of a freed step read is still there, being small."""
+    primitive = node.primitive
+    values = {-1: node.out, **dict(enumerate(node.args))}
+    saves = primitive.saves if primitive else ()
+    needed = set(values) if saves is None else {i for word in saves for i in word}
+    return not any(isinstance(values[i], Spec) for i in needed)
+
+
+def number(x: float, digits: int = 4) -> str:
+    """As a card has it: four digits."""
+    return f"{x:.{digits}g}".replace("-", "−")
+
+
+def value_line(value: Any) -> str | None:
+    """A number or up to three entries in full, otherwise mean and deviation."""
+    if isinstance(value, Spec) or np.asarray(value).dtype.kind not in "biuf":
+        return None
+    array = np.asarray(value, float)
+    if array.size == 0:
+        return "empty"
+    if array.size <= 3:
+        written = {"float": number}
+        text = np.array2string(array, separator=", ", formatter=written, max_line_width=1000)  # type: ignore[arg-type]
+        return " ".join(text.split())
+    with np.errstate(all="ignore"):
+        return f"μ {number(array.mean())}  σ {number(array.std())}"
+
+
+def gradient_line(card: Card) -> str | None:
+    """∇ and its entries, or ‖∇‖; nothing for a constant."""
+    if card.kind == "input":
+        return None
+    if card.grad is None:
+        return "no gradient yet" if card.node and card.node.state != FREED else "gradient not kept"
+    size = math.prod(np.shape(card.grad))
+    if size <= 3:
+        return f"∇ {value_line(card.grad)}"
+    return f"‖∇‖ {number(norm(card.grad))}"
+
+
+# For the page: the same as plain data. Graphs of more cards than LARGE are rounded and summarised,
+# and only the first STEPS steps of their backward pass are told in full.
+
+LARGE, STEPS = 2000, 300
+
+
+def description(loss: Tensor, run: bool = True, title: str | None = None) -> dict[str, Any]:
+    """Nodes, groups and steps of a graph, for JSON: what the explorable page reads."""
+    from .folding import fold, groups_of
+
+    cards, visits = cards_of([loss], run)
+    large = len(cards) > LARGE
+    view = fold(cards)
+    groups, own, opened = groups_of(view)
+    place = {card.node: i for i, card in enumerate(cards) if card.node is not None}
+    nodes = [
+        {
+            "kind": card.kind,
+            "name": card.name,
+            "op": "" if card.op == "leaf" else card.op,
+            "symbol": "" if card.op == "leaf" else SYMBOLS.get(card.op, card.op),
+            "params": card.params,
+            "shape": list(card.shape),
+            "dtype": str(getattr(card.value, "dtype", type(card.value).__name__)),
+            "group": own[i],
+            "parents": card.parents,
+            "value": numbers(card.value, large),
+            "grad": None if card.grad is None else numbers(card.grad, large),
+            "flow": [plain(x, large) for x in card.flow],
+            "saved": card.saved,
+            "fused": card.fused,
+            "norm": plain(card.norm, large),
+            "rms": None if card.norm is None else plain(_rms(card), large),
+        }
+        for i, card in enumerate(cards)
+    ]
+    of: dict[int, int] = {}
+    for node, _, sent in visits:
+        for argument, _ in sent:
+            target = place[node.parents[argument]]
+            of[target] = of.get(target, 0) + 1
+    label = {
+        c.node: c.name if c.name is not None else f"z{i}" for i, c in enumerate(cards) if c.node
+    }
+    steps, arrived, totals = [], dict.fromkeys(of, 0), dict[int, Any]()
+    for node, g, sent in visits[: STEPS if large else None]:
+        to = []
+        for argument, piece in sent:
+            target = place[node.parents[argument]]
+            arrived[target] += 1
+            totals[target] = totals[target] + piece if target in totals else piece
+            to.append(
+                {
+                    "argument": argument,
+                    "node": target,
+                    "local": local_derivative(node, argument, label),
+                    "slope": slope(node, argument, g, piece, large),
+                    "value": numbers(piece, large),
+                    "arrival": arrived[target],
+                    "of": of[target],
+                    "total": numbers(totals[target], large),
+                }
+            )
+        steps.append({"node": place[node], "to": to})
+    told = {step["node"] for step in steps}
+    steps += [
+        {"node": i, "to": []}
+        for i, card in enumerate(cards)
+        if card.kind == "parameter" and card.grad is not None and i not in told and not large
+    ]
+    return {
+        "title": title or loss.name or (cards[-1].op if cards else ""),
+        "loss": len(cards) - 1,
+        "nodes": nodes,
+        "groups": groups,
+        "open": opened,
+        "steps": steps,
+    }
+
+
+def _rms(card: Card) -> float:
+    return (card.norm or 0.0) / math.sqrt(max(1, math.prod(np.shape(card.grad))))
+
+
+def slope(node: Node, i: int, g: Any, piece: Any, large: bool) -> Any:
+    """The local derivative entry by entry, where a step works so: what its rule makes of ones."""
+    rule = None if node.primitive.joint else node.primitive.rules[i]
+    if rule is None or node.name not in FORMULAS or np.shape(g) != np.shape(piece) or large:
+        return None
+    with np.errstate(all="ignore"):
+        one = np.ones(np.shape(g), node.dtype)[()]
+        return numbers(rule(one, node.out, *node.args, **node.params), large)
+
+
+def plain(x: Any, large: bool = False) -> Any:
+    """A number that JSON can hold: NaN and infinities as words."""
+    if x is None or isinstance(x, (bool, int)):
+        return x
+    x = float(x)
+    if not math.isfinite(x):
+        return "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
+    return float(f"{x:.4g}") if large else x
+
+
+def numbers(value: Any, large: bool = False) -> Any:
+    """Up to 64 entries in full (3 in large graphs), otherwise statistics and a thumbnail."""
+    if isinstance(value, Spec):
+        return {"stats": [None] * 5}
+    array = np.asarray(value, float)
+    if array.size <= (3 if large else SMALL):
+        flat = [plain(x, large) for x in array.ravel().tolist()]
+        return {"data": flat[0] if array.ndim == 0 else _nested(flat, array.shape)}
+    with np.errstate(all="ignore"):
+        five = [array.mean(), array.std(), array.min(), array.max(), math.sqrt(np.mean(array**2))]
+    out: dict[str, Any] = {"stats": [plain(x, large) for x in five]}
+    if not large:
+        rows = array.reshape(-1, array.shape[-1])
+        while max(rows.shape) > 16:  # mean over blocks
+            r, c = (-(-n // 16) for n in rows.shape)
+            rows = np.array([[b.mean() for b in np.array_split(a, -(-rows.shape[1] // c), axis=1)]
+                             for a in np.array_split(rows, -(-rows.shape[0] // r))])  # fmt: skip
+        flat = [plain(x, True) for x in rows.ravel().tolist()]
+        out["thumb"] = {"rows": rows.shape[0], "cols": rows.shape[1], "data": flat}
+    return out
+
+
+def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
+    """A flat list in nested lists of a shape."""
+    for n in shape[:0:-1]:
+        flat = (
+            [flat[i : i + n] for i in range(0, len(flat), n)]
+            if n
+            else [[] for _ in range(shape[0])]
+        )
+    return flat
