@@ -128,6 +128,8 @@ def gradients(
         for i, parent in enumerate((node.left, node.right, *node.others)):
             if parent.__class__ is not Node or (wanted is not None and parent not in useful):
                 continue
+            if parent.primitive is None and parent.changed > node.birth:
+                _refuse_changed(node, parent)
             if pieces is not None:
                 piece = pieces[i]
             else:
@@ -159,6 +161,20 @@ def gradients(
                 node.free()
             node.state = FREED
     return results
+
+
+def _refuse_changed(node: Node, leaf: Node) -> None:
+    """A rule would read the values that a leaf has now, not those that it had then."""
+    saves, parents = node.primitive.saves, node.parents
+    words = saves or [range(len(parents))]
+    if saves and not node.primitive.joint:
+        words = [word for word, p in zip(saves, parents, strict=True) if p.__class__ is Node]
+    if any(k >= 0 and parents[k] is leaf for word in words for k in word):
+        raise RuntimeError(
+            f"{leaf.label or 'a leaf'} of shape {leaf.shape} was changed in place after "
+            f"{node.name} was recorded, so the gradient would be wrong: call backward() before "
+            "the parameters change, or compute the loss again"
+        )
 
 
 def _is_value(value: Any) -> bool:

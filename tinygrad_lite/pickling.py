@@ -54,7 +54,7 @@ def graph(table: list[Row]) -> Node:
         linked = tuple([nodes[i] if type(i) is int else i for i in parents])
         left, right = (*linked, None, None)[:2]
         node = Node(source, left, right, linked[2:], args, params, out)
-        node.label, node.scope, node.state = label, scope, state
+        node.label, node.scope, node.state, node.changed = label, scope, state, 0
         nodes.append(node)
     return nodes[-1]
 

@@ -68,9 +68,10 @@ class Node:
     """
 
     # fmt: off
-    __slots__ = ("__weakref__", "args", "birth", "cotangent", "holder", "label", "left", "others",
-                 "out", "params", "primitive", "right", "scope", "state")
+    __slots__ = ("__weakref__", "args", "birth", "changed", "cotangent", "holder", "label", "left",
+                 "others", "out", "params", "primitive", "right", "scope", "state")
     # fmt: on
+    changed: int  # of a leaf: when its array was last written into, in births
 
     def __init__(
         self, primitive: Any, left: Any, right: Any, others: Any, args: Any, params: Any, out: Any
@@ -465,7 +466,15 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
 
 def leaf_node(data: Any) -> Node:
     """A Node that was not computed: of a leaf, or of a transform's variable."""
-    return Node(None, None, None, (), (), NOTHING, data)
+    node = Node(None, None, None, (), (), NOTHING, data)
+    node.changed = 0
+    return node
+
+
+def changed(t: Tensor) -> None:
+    """Note that a leaf's array was written into: steps that saved it have lost their values."""
+    if t._node is not None:
+        t._node.changed = next(births)
 
 
 def constant(value: Any, node: Node | None = None) -> Tensor:
@@ -488,11 +497,11 @@ def _number(t: Tensor) -> Any:
 
 def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
     """`p -= step`: updates a leaf that requires grad, under no_grad; otherwise a new Tensor."""
-    if t._node is None or not t.is_leaf:
+    if not t.is_leaf or (t._node is None and t.__class__ is Tensor):
         return apply(primitive, (t, other))
     if MODE.get().record:
         raise RuntimeError(
-            f"{primitive.name} in place would change a leaf that requires a gradient while "
+            f"{primitive.name} in place would change a parameter while "
             "recording: update parameters inside `with tg.no_grad():`, or write p = p + ... "
             "for a new tensor"
         )
@@ -503,6 +512,7 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
         raise ValueError(f"in-place {primitive.name}: {np.shape(new)} does not fit into {t.shape}")
     if t.ndim:
         np.copyto(t._data, new, casting="same_kind")
+        changed(t)
     else:
         t.data = t.dtype.type(new)
     return t

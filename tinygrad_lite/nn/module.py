@@ -17,7 +17,7 @@ import numpy as np
 
 from ..array_methods import raw
 from ..mode import SCOPE, Scope, no_grad
-from ..tensor import Tensor, constant
+from ..tensor import Tensor, changed, constant
 
 M = TypeVar("M", bound="Module")
 # Functions that are told of every call: of the module and what it returned
@@ -122,7 +122,7 @@ class Module:
             (prefix + name, getattr(module, name))
             for prefix, module in self._walk()
             for name in (*module._own(Parameter), *module._buffers)
-            if getattr(module, name) is not None
+            if getattr(module, name, None) is not None  # None, or deleted: not there
         ]
 
     def named_modules(self) -> list[tuple[str, Module]]:
@@ -209,6 +209,8 @@ class Module:
         for name, new in arrays.items():
             if isinstance(old := raw(places[name]), np.ndarray):
                 old[...] = new
+                if isinstance(places[name], Tensor):
+                    changed(places[name])
             else:  # a number
                 places[name].data = new.astype(old.dtype)
         return missing, unexpected
@@ -357,6 +359,10 @@ class Sequential(Container):
 
 class ModuleList(Container):
     """A list whose modules (or Parameters) are found; `forward` is for you to write."""
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        return ModuleList(part) if isinstance(index, slice) else part  # numbered anew, as PyTorch's
 
 
 class ModuleDict(Container):

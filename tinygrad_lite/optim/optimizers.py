@@ -9,7 +9,7 @@ Call `zero_grad()` before each `backward()`: gradients of several passes add up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..mode import enable_grad
-from ..tensor import Tensor, constant
+from ..tensor import Tensor, changed, constant
 
 Options = dict[str, Any]
 
@@ -78,8 +78,11 @@ class Optimizer:
             raise TypeError(f"{name}: {error}; its arguments are {self.__signature__}") from None
         given.apply_defaults()
         params = given.arguments.pop("params")
-        if isinstance(params, (Tensor, dict, set, frozenset)):
-            raise TypeError(f"params must be a list of Tensors or of dicts, not {type(params)}")
+        if isinstance(params, (Tensor, dict, set, frozenset)) or not isinstance(params, Iterable):
+            raise TypeError(
+                "params must be a list of Tensors, such as net.parameters(), or of dicts, "
+                f"not {type(params)}"
+            )
         self.defaults = _checked(given.arguments)
         self.param_groups: list[Options] = []
         self.state: dict[Tensor, Options] = {}
@@ -148,7 +151,9 @@ class Optimizer:
             elif decay:
                 g = np.add(g, np.multiply(w, decay, out=s), out=spare)
             self.update(w, g, state, s, **{name: group[name] for name in self.defaults})
-            if not p.ndim:
+            if p.ndim:
+                changed(p)
+            else:
                 p.data = w
         return loss
 
