@@ -24,6 +24,8 @@ parser.add_argument("--download", action="store_true", help="fetch CIFAR-10 into
 parser.add_argument("--epochs", type=int, default=8)
 parser.add_argument("--optimizer", choices=["SGD", "Adam"], default="Adam")
 options = parser.parse_args()
+if options.epochs < 1 or (options.download and not options.data):
+    parser.error("--epochs must be at least 1, and --download needs --data FOLDER")
 rng = tg.manual_seed(0)
 
 
@@ -48,7 +50,11 @@ def shapes(n):
 
 
 if options.data:
-    (images, labels), (test_images, test_labels) = cifar10(options.data, download=options.download)
+    try:
+        train, test = cifar10(options.data, download=options.download)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"{error}\n(download=True is --download here)")
+    (images, labels), (test_images, test_labels) = train, test
 else:
     print("no --data: training on generated coloured shapes, not on CIFAR-10\n")
     (images, labels), (test_images, test_labels) = shapes(2000), shapes(500)

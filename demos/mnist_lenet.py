@@ -24,6 +24,8 @@ parser.add_argument("--data", default="mnist", help="the folder of MNIST's four 
 parser.add_argument("--download", action="store_true", help="fetch them into that folder")
 parser.add_argument("--epochs", type=int, default=5)
 options = parser.parse_args()
+if options.epochs < 1:
+    parser.error("--epochs must be at least 1")
 
 tg.manual_seed(0)
 try:
@@ -31,13 +33,15 @@ try:
 except FileNotFoundError as error:
     try:
         every, every_label = mnist(options.data, "test")
-    except FileNotFoundError:
-        sys.exit(str(error))
+    except (OSError, ValueError):
+        sys.exit(f"{error}\n(download=True is --download here)")
     images, labels, test_images, test_labels = (
         *(every[:8000], every_label[:8000]),
         *(every[8000:], every_label[8000:]),
     )
     print("only the test images are here: 8,000 to train on, 2,000 to test")
+except (OSError, ValueError, ImportError) as error:
+    sys.exit(str(error))
 images, test_images = images[:, None], test_images[:, None]
 
 # %% The network

@@ -164,3 +164,11 @@ def test_nothing_is_watched_outside():
         with tg.detect_anomaly():
             pass
         np.log(x)
+
+
+def test_infinities_that_a_user_put_in_are_no_anomaly():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with tg.detect_anomaly():
+        y = np.where(np.array([True, False]), x, -np.inf)
+        np.sum(np.exp(y)).backward()
+    np.testing.assert_array_equal(x.grad.data, [np.e, 0.0])

@@ -35,6 +35,7 @@ CASES = {
         ([(2, 3, 3), (4, 3, 5)], {"padding": 4, "stride": (2,), "dilation": 2}),
         ([(1, 1, 1), (2, 1, 2)], {"padding": 3, "dilation": 5}),  # windows that see padding only
         ([(70, 2, 5), (3, 2, 1), (3,)], {}),
+        ([(2, 3, 4), (4, 3, 1)], {"stride": 5}),  # one output of a wider input
         ([(0, 3, 9), (4, 3, 3), (4,)], {}),
     ],
     "conv2d": [
@@ -49,6 +50,7 @@ CASES = {
         ([(2, 3, 7, 8), (4, 3, 2, 2)], {"padding": "valid", "stride": 3}),
         ([(3, 5, 6, 6), (4, 5, 1, 1), (4,)], {}),
         ([(3, 5, 6, 6), (4, 5, 1, 1)], {"stride": 2}),
+        ([(3, 5, 2, 2), (4, 5, 1, 1), (4,)], {"stride": 2}),  # as a residual network shrinks
         ([(3, 5, 6, 6), (4, 5, 1, 1)], {"padding": 1}),
         ([(2, 2, 5, 6), (3, 2, 5, 6), (3,)], {}),
         ([(2, 2, 2, 3), (3, 2, 5, 5), (3,)], {"padding": 4, "stride": 3}),
@@ -503,3 +505,19 @@ def test_every_primitive_is_sampled_here():
     MODULES = [module.__name__ for module in (convolution, pooling, windows)]
     here = {name for name, p in BY_NAME.items() if getattr(p.forward, "__module__", "") in MODULES}
     assert here == set(SAMPLES)
+
+
+def test_a_window_that_sees_padding_only():
+    x = normal(2, 3, 1)
+    for fused in (True, False):
+        pooled = C.max_pool1d(x, 2, 2, 1, 2, True, fused=fused)
+        np.testing.assert_array_equal(pooled, np.full((2, 3, 1), -np.inf))
+        g = tg.grad(lambda x, f=fused: np.sum(C.max_pool1d(x, 2, 1, 1, 2, fused=f)))(
+            normal(2, 3, 2)
+        )
+        np.testing.assert_array_equal(g, 1)
+
+
+def test_interpolate_to_nothing():
+    with pytest.raises(ValueError, match="scale_factor times the input's"):
+        C.interpolate(normal(1, 1, 2, 2), scale_factor=0)

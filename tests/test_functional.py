@@ -538,3 +538,24 @@ def test_batch_norm_refuses_before_it_changes_anything():
 def test_dim_is_axis_here():
     with pytest.raises(TypeError, match="softmax: write axis= for dim="):
         F.softmax(np.ones(3), dim=0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+def test_integers_count_as_float64(dtype):
+    """Differences of bytes wrap, and NumPy's exp of them is half precision."""
+    x, y = np.array([[1, 100, 3]], dtype), np.array([[2, 90, 7]], dtype)
+    for f in (F.sigmoid, F.softmax, F.log_softmax, F.silu, F.tanh, F.elu, F.logsumexp, F.softmin):
+        np.testing.assert_array_equal(f(x), f(x.astype(float)), strict=True)
+    for f in (F.pairwise_distance, F.cosine_similarity):
+        np.testing.assert_array_equal(f(x, y), f(x.astype(float), y.astype(float)), strict=True)
+    for f in (F.rms_norm, F.layer_norm):
+        np.testing.assert_array_equal(f(x, 3), f(x.astype(float), 3), strict=True)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_group_norm_of_an_empty_batch(fused):
+    x = tg.tensor(np.zeros((0, 4, 3)), requires_grad=True)
+    w = tg.tensor(np.ones(4), requires_grad=True)
+    F.group_norm(x, 2, w, fused=fused).sum().backward()
+    assert x.grad.shape == (0, 4, 3)
+    np.testing.assert_array_equal(w.grad.data, 0)

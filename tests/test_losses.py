@@ -525,3 +525,117 @@ def test_arcface_past_the_turn():
     z = np.array([-0.95 - 0.5 * np.sin(0.5), 0.1])
     expected = np.log(np.sum(np.exp(z))) - z[0]
     assert losses.arcface_loss(x, [0], scale=1.0) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_label_smoothing_where_a_target_weighs_nothing(reduction):
+    torch = pytest.importorskip("torch")
+    w = np.where(np.arange(C) == LABELS[0], 0, W)
+    options = {"reduction": reduction, "label_smoothing": 0.1, "ignore_index": int(LABELS[1])}
+    t = torch.tensor(X, requires_grad=True)
+    out = torch.nn.functional.cross_entropy(
+        t, torch.tensor(LABELS), torch.tensor(w), **options
+    ).sum()
+    out.backward()
+    for fused in (True, False):
+        value, g = tg.value_and_grad(
+            lambda x, f=fused: losses.cross_entropy(x, LABELS, w, **options, fused=f).sum()
+        )(X)
+        assert value == pytest.approx(out.item(), rel=1e-12)
+        np.testing.assert_allclose(g, t.grad.numpy(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll_loss])
+def test_an_ignored_sample_may_have_masked_logits(loss, fused):
+    """0 * inf would be NaN, wherever the mask is; labels of any width index any class."""
+    x, t = np.tile(np.log(SOFT), (1, 40)), np.where(np.arange(N) % 2, -100, LABELS).astype(np.int8)
+    x[1, :300], x[3, 5:] = -np.inf, -np.inf
+    value, g = tg.value_and_grad(lambda x: loss(x, t, fused=fused))(x)
+    some, counted = loss(x[::2], t[::2]), tg.grad(loss)(x[::2], t[::2])
+    assert value == pytest.approx(some, rel=1e-14)
+    np.testing.assert_allclose(g[::2], counted, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(g[1::2], 0)
+
+
+def test_numbers_and_lists_are_weak():
+    x = X[0].astype(np.float32)
+    some = [0.25, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0]
+    for out in (
+        losses.mse_loss(x, some),
+        losses.mse_loss(some, x),
+        losses.mse_loss(x, 0.5, broadcast=True),
+        losses.mse_loss(x[0], 0.5),
+        losses.gaussian_nll_loss(x, some, 2.0),
+        losses.focal_loss(x, [1, 0, 0, 0, 0, 0, 0, 1]),
+        losses.cross_entropy(x, some),
+    ):
+        assert out.dtype == np.float32
+    assert losses.mse_loss(x, np.array(some)).dtype == np.float64  # as NumPy promotes arrays
+
+
+def test_weights_of_a_broadcast_mean():
+    x, t, w = X[:, :1], Y[0], P
+    expected = np.sum(w * (x - t) ** 2) / np.sum(w)
+    assert losses.mse_loss(x, t, weight=w, broadcast=True) == pytest.approx(expected, rel=1e-13)
+
+
+def test_half_precision_counts_past_its_range():
+    """The number of samples need not fit into float16."""
+    x = np.zeros((70_000, 2), np.float16)
+    loss = losses.cross_entropy(x, np.zeros(len(x), int))
+    assert loss.dtype == np.float16
+    assert loss == pytest.approx(np.log(2), rel=0.01)
+    assert losses.mse_loss(x + 1, x, weight=np.ones_like(x)) == pytest.approx(1, rel=0.01)
+
+
+def test_cosines_of_long_vectors_in_half_precision():
+    x = np.full((1, 2), 20, np.float16)
+    assert losses.cosine_embedding_loss(x, x, [1]) == pytest.approx(0, abs=2e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fused", [True, False])
+def test_focal_loss_keeps_the_digits_of_confident_predictions(fused):
+    x, t = np.array([12.0, -12.0, 17.0, 60.0, -60.0]), np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    miss = np.exp(-abs(x)) / (1 + np.exp(-abs(x)))
+    each = np.where(t > 0, 0.25, 0.75) * miss**2 * np.log1p(np.exp(-abs(x)))
+    loss = functools.partial(losses.focal_loss, reduction="none", fused=fused)
+    np.testing.assert_allclose(loss(x, t), each, rtol=1e-12)
+    x32 = x.astype(np.float32)
+    np.testing.assert_allclose(loss(x32, t.astype(np.float32))[:3], each[:3], rtol=1e-5)
+    for gamma in (0.5, 1.0, 2.0):
+        g = tg.grad(lambda x, gamma=gamma: loss(x, t, gamma=gamma).sum())(x)
+        assert np.all(np.sign(g) == 1 - 2 * t), gamma
+    assert np.isfinite(tg.grad(lambda x: losses.focal_loss(x, t, gamma=0.5))(20 * x)).all()
+
+
+def test_divergence_from_a_masked_distribution():
+    x, t = np.array([-np.inf, 0.0]), np.array([0.0, 1.0])
+    for fused in (True, False):
+        g = tg.grad(lambda t, f=fused: losses.kl_div(x, t, "sum", fused=f))(t)
+        np.testing.assert_array_equal(g, [0, 1])
+
+
+ALSO_BAD = {
+    "weights of nothing": (ValueError, "the weights sum to 0",
+        lambda: losses.mse_loss(X, Y, weight=0 * Y)),
+    "tracked pos_weight": (TypeError, "no gradient by pos_weight",
+        lambda: losses.sigmoid_cross_entropy(X, Q, pos_weight=tg.tensor(W, requires_grad=True))),
+    "pos_weight's shape": (ValueError, r"pos_weights of shape \(3,\) do not fit",
+        lambda: losses.sigmoid_cross_entropy(X, Q, pos_weight=np.ones(3))),
+    "one sample of cosines": (ValueError, r"of shape \(N, C\).*got \(8,\)",
+        lambda: losses.arcface_loss(ANGLES[0], 1)),
+    "tracked smoothing": (TypeError, "no gradient by label_smoothing",
+        lambda: losses.cross_entropy(X, LABELS, label_smoothing=tg.tensor(0.0, requires_grad=True))),
+    "tracked norm": (TypeError, "no gradient by p", lambda: losses.triplet_margin_loss(
+        X, Y, Z, p=tg.tensor(2.0, requires_grad=True), fused=False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ALSO_BAD)
+def test_more_bad_arguments(what):
+    kind, message, call = ALSO_BAD[what]
+    with pytest.raises(kind, match=message):
+        call()

@@ -738,6 +738,7 @@ def test_containers():
     layers.append(nn.Parameter(np.ones(2)))
     assert list(layers.state_dict())[:2] == ["3", "0.weight"]  # own parameters first
     assert len(layers[:2].parameters()) == 4
+    assert list(layers[1:3].state_dict())[::2] == ["0.weight", "1.weight"]  # as PyTorch
     heads = nn.ModuleDict({"a": a, "b": b})
     heads["c"] = c
     assert list(heads) == heads.keys() == ["a", "b", "c"]
@@ -790,6 +791,10 @@ BAD_ARGUMENTS = [
     (lambda: nn.Dropout(1.5), "p is a probability, from 0 to 1, got 1.5"),
     (lambda: nn.PReLU(0), "num_parameters"),
     (lambda: nn.Linear(2, 2, dtype=int), "floating point"),
+    (lambda: nn.Flatten()(X[0]), "axis 1 is out of bounds for array of dimension 1"),
+    (lambda: nn.Flatten(2, 1)(WIDE), "start_dim=2 is behind end_dim=1"),
+    (lambda: nn.Flatten(0, 4)(WIDE), "axis 4 is out of bounds"),
+    (lambda: nn.Unflatten(4, (2, 3))(WIDE), "axis 4 is out of bounds"),
 ]  # fmt: skip
 
 
@@ -815,3 +820,20 @@ def test_a_layer_takes_changes_at_the_call():
 def test_a_loss_is_made_before_it_is_called():
     with pytest.raises(ValueError, match=r"make it first, then call it: MSELoss\(\)\(tensor\)"):
         nn.MSELoss(nn.Linear(2, 2)(np.zeros((1, 2))), np.zeros((1, 2)))
+
+
+def test_a_deleted_buffer_is_no_longer_part_of_the_state():
+    layer = nn.BatchNorm1d(2)
+    del layer.num_batches_tracked
+    assert list(layer.state_dict()) == ["weight", "bias", "running_mean", "running_var"]
+
+
+def test_lists_are_inputs_as_arrays_are():
+    rows = [[1.0, 2.0], [3.0, 5.0], [2.0, 2.0]]
+    for module in (
+        *(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.GRU(2, 3)),
+        lambda x: nn.MultiheadAttention(2, 1, rng=np.random.default_rng(0))(x, x, x)[0],
+    ):
+        out, same = (module(x) for x in (rows, np.array(rows)))
+        out, same = (x[0] if isinstance(x, tuple) else x for x in (out, same))  # of a GRU
+        np.testing.assert_array_equal(*map(np.asarray, map(tg.functional.raw, (out, same))))

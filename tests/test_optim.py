@@ -721,3 +721,29 @@ def test_an_unknown_option_names_the_known_ones():
         TypeError, match=r"Adam: .*'momentum'; its arguments are \(params, lr=0.001"
     ):
         optim.Adam([tg.tensor(1.0, requires_grad=True)], momentum=0.9)
+
+
+@pytest.mark.parametrize("schedule", ["StepLR", "ReduceLROnPlateau"])
+def test_a_group_that_a_schedule_does_not_know(schedule):
+    optimizer = optim.SGD([tg.tensor(1.0, requires_grad=True)], lr=0.1)
+    options = {"patience": 0} if schedule == "ReduceLROnPlateau" else {"step_size": 1}
+    steps = getattr(optim, schedule)(optimizer, **options)
+    saved, arguments = steps.state_dict(), (1.0,) if "patience" in options else ()
+    optimizer.add_param_group({"params": tg.tensor(1.0, requires_grad=True)})
+    for call in (
+        lambda: [steps.step(*arguments) for _ in range(3)],
+        lambda: steps.load_state_dict(saved),
+    ):
+        with pytest.raises(ValueError, match="of 1 groups, but the optimiser has 2 by now"):
+            call()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
+    assert steps.state_dict() == saved
+
+
+def test_a_network_in_place_of_its_parameters():
+    class Net:
+        def parameters(self): ...
+
+    for wrong in (Net(), Net().parameters):
+        with pytest.raises(TypeError, match=r"such as net.parameters\(\)"):
+            optim.Adam(wrong)

@@ -560,3 +560,12 @@ def test_a_resumed_run_is_bit_identical(tmp_path, suffix):
         assert schedule.state_dict() == schedule2.state_dict()
     finally:
         rng.set_rng_state(state)
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for path, kind in (("none/a.npz", FileNotFoundError), ("folder.npz", OSError)):
+        with pytest.raises(kind) as caught:
+            save(tmp_path / path, {"a": 1})
+        assert str(caught.value).endswith(f": {str(tmp_path / path)!r}")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.npz"]

@@ -9,6 +9,7 @@ does, so that nothing is paid for when nobody watches.
 from __future__ import annotations
 
 import linecache
+import math
 import os
 import sys
 import warnings
@@ -219,6 +220,8 @@ class _Anomaly:
 
 
 def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
     if getattr(getattr(value, "dtype", None), "kind", "") not in "fc":
         return True
     return not hasattr(value, "__array__") or bool(np.all(np.isfinite(value)))

@@ -39,8 +39,11 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
 
 
 def floating(x: Any, like: Any = None) -> Any:
-    """A Tensor or an array of floating point numbers; integers become float64, or as `like`."""
-    x = x if hasattr(type(x), "_call_primitive") else as_array(x)
+    """A Tensor or an array of floating point numbers; integers become float64, or as `like`.
+
+    NumPy's exp of bytes is float16, and differences of unsigned numbers wrap.
+    """
+    x = operand(x)
     return x if x.dtype.kind in "fc" else x.astype(float if like is None else like.dtype)
 
 

@@ -33,7 +33,7 @@ def columns(x: Array, taps: Taps, width: int, outputs: int) -> Iterator[tuple[sl
     """
     n, c, h, w = x.shape
     step = max(1, CACHE // max(1, x.itemsize * h * width * (c * len(taps) + 2 * outputs)))
-    bare = taps == [(range(w), range(w))]
+    bare = width == w and taps == [(range(w), range(w))]
     buffer = np.zeros((0 if bare else min(n, step), c, len(taps), h, width), x.dtype)
     for start in range(0, n, step):
         block = x[start : start + step]

@@ -17,7 +17,7 @@ import numpy as np
 from . import fused as fast
 from . import primitives as p
 from .array_methods import raw
-from .conversion import operand
+from .conversion import floating, operand
 from .convolution import conv1d as conv1d
 from .convolution import conv2d as conv2d
 from .convolution import conv_transpose2d as conv_transpose2d
@@ -43,7 +43,7 @@ def _activation(name: str, does: str, function: Any, fused: Primitive | None = N
     def call(x: Any, *args: Any, **params: Any) -> Any:
         if "dim" in params:
             raise TypeError(f"{name}: write axis= for dim=, as NumPy does")
-        return function(operand(x), *args, **params)
+        return function(floating(x), *args, **params)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = does
@@ -267,7 +267,8 @@ _rms_norm = equals(fast.rms_norm)(lambda x, w, eps=1e-5, ndim=1: _affine(
 _batch_norm = equals(fast.batch_norm)(lambda x, w, b, eps=1e-5:
     _affine(_standard(x, (0, *range(2, x.ndim)), eps), w, b, True))
 _group_norm = equals(fast.group_norm)(lambda x, w, b, eps=1e-5, num_groups=1: _affine(
-    _standard(x.reshape(x.shape[0], num_groups, -1), (2,), eps).reshape(x.shape), w, b, True))
+    _standard(x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups), (2,), eps)
+    .reshape(x.shape), w, b, True))
 # fmt: on
 
 
@@ -298,7 +299,7 @@ def linear_relu(x: Any, weight: Any, bias: Any = None, fused: bool = True) -> An
 
 
 def _trailing(name: str, x: Any, normalized_shape: Any) -> tuple[Any, tuple[int, ...]]:
-    x, shape = operand(x), tuple(np.atleast_1d(normalized_shape).tolist())
+    x, shape = floating(x), tuple(np.atleast_1d(normalized_shape).tolist())
     if x.shape[-len(shape) :] != shape:
         raise ValueError(f"{name}: expected the last axes of x to be {shape}, got x {x.shape}")
     return x, shape

@@ -354,7 +354,11 @@ rms_norm = _norm("rms_norm", _trailing, "ndim", centred=False)
 batch_norm = _norm("batch_norm", lambda x: (x.shape, _but_channels(x), _but_channels(x)), "")
 group_norm = _norm(
     "group_norm",
-    lambda x, num_groups: ((x.shape[0], num_groups, -1), (2,), _but_channels(x)),
+    lambda x, num_groups: (
+        (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups),
+        (2,),
+        _but_channels(x),
+    ),
     "num_groups",
 )
 

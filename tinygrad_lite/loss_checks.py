@@ -26,9 +26,16 @@ def no_gradient(name: str, what: str, t: Any) -> Any:
     return t if hasattr(raw(t), "dtype") and not isinstance(t, Tensor) else as_array(raw(t))
 
 
+def beside(x: Any, like: Any) -> Any:
+    """x as floating point: what has no such dtype of its own (lists, numbers) takes `like`'s."""
+    own, other = (getattr(getattr(v, "dtype", None), "kind", "") in ("f", "c") for v in (x, like))
+    x = x if hasattr(x, "dtype") else as_array(x)
+    return x.astype(like.dtype) if other and not own else floating(x)
+
+
 def pair(name: str, y: Any, t: Any, broadcast: bool) -> tuple[Any, Any]:
-    y = floating(y, None if not hasattr(t, "dtype") or t.dtype.kind not in "fc" else t)
-    t = floating(t, y)
+    y = beside(y, t)
+    t = beside(t, y)
     if y.shape != t.shape and not broadcast:
         raise ValueError(
             f"{name}: expected input and target of one shape, got {y.shape} and {t.shape}: "
@@ -49,6 +56,8 @@ def signs(name: str, t: Any, like: Any) -> Any:
 def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) -> Any:
     """Class indices as integers, each from 0 to C - 1 or `ignore_index`."""
     t = no_gradient(name, "target", t)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected an input of shape (N, C) or (N, C, ...), got {x.shape}")
     expected = x.shape[:1] + x.shape[2:]
     if t.dtype.kind not in "iu":
         raise TypeError(
@@ -134,20 +143,23 @@ def entrywise(
     return run(name, kernel, xs, scale, total=total, fused=fused, **params)
 
 
-def weights(name: str, weight: Any, shape: tuple[int, ...], like: Any) -> Any:
-    w = no_gradient(name, "weight", weight).astype(like.dtype)
+def weights(name: str, weight: Any, shape: tuple[int, ...], like: Any, what: str = "weight") -> Any:
+    w = no_gradient(name, what, weight).astype(like.dtype)
     try:
         return np.broadcast_to(w, shape)
     except ValueError:
-        raise ValueError(f"{name}: weights of shape {w.shape} do not fit {shape}") from None
+        raise ValueError(f"{name}: {what}s of shape {w.shape} do not fit {shape}") from None
 
 
-def mean_weights(name: str, weight: Any, reduction: str, like: Any) -> Any:
+def mean_weights(name: str, weight: Any, reduction: str, xs: tuple[Any, Any]) -> Any:
     """So that a "mean" divides by the sum of the weights and not by their number."""
     if weight is None or reduction != "mean":
         return weight
-    w = weights(name, weight, like.shape, like)
-    return w * (w.size / np.sum(w))
+    w = weights(name, weight, np.broadcast_shapes(xs[0].shape, xs[1].shape), xs[0])
+    total = float(np.sum(w.real, dtype=float))
+    if w.size and not total:
+        raise ValueError(f"{name}: the weights sum to 0, and so their mean is 0 / 0")
+    return w * (w.size / total) if total else w
 
 
 def samplewise(name: str, xs: tuple[Any, ...], reduction: str, fused: bool, **params: Any) -> Any:
@@ -165,15 +177,21 @@ def class_weights(name: str, weight: Any, x: Any) -> Any:
 
 def index_scale(
     name: str, x: Any, t: Any, w: Any, ignore_index: int | None, reduction: str
-) -> tuple[Any, Any, bool]:
-    """Targets that can be indexed with, and the factor of each: its weight, over the reduction."""
+) -> tuple[Any, Any, Any, bool]:
+    """Targets that can be indexed with; the factor of each by the reduction, and its weight's too.
+
+    An ignored one becomes a class whose loss is finite, since 0 * inf would be NaN.
+    """
     t = class_indices(name, x, t, ignore_index)
     counted = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
-    t = np.where(counted, t, 0)
-    scale = counted.astype(x.dtype) if w is None else np.where(counted, w[t], 0)
+    t = t.astype(np.intp)
+    if not counted.all():
+        t = np.where(counted, t, np.argmax(raw(x), axis=1))
+    each = counted.astype(x.dtype)
+    scale = each if w is None else each * w[t]
     factor, total = reduction_factor(name, reduction, t.size, len(x))
     if reduction == "mean":
         if not np.any(scale):
             raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")
-        factor = 1 / float(np.sum(scale))
-    return t, scale * factor, total
+        factor = 1 / float(np.sum(scale.real, dtype=float))
+    return t, each * factor, scale * factor, total

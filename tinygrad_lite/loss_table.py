@@ -108,7 +108,7 @@ def _gaussian(y: Array, t: Array, v: Array, full: bool = False) -> Array:
 def _kl(x: Array, t: Array, log_target: bool = False) -> Array:
     if log_target:
         return np.exp(t) * (t - x)
-    return np.where(t > 0, t * (np.log(np.where(t > 0, t, 1)) - x), 0)
+    return np.where(t > 0, t * (np.log(np.where(t > 0, t, 1)) - np.where(t > 0, x, 0)), 0)
 
 
 def _kl_t(x: Array, t: Array, log_target: bool = False) -> Array:
@@ -117,16 +117,22 @@ def _kl_t(x: Array, t: Array, log_target: bool = False) -> Array:
     return np.where(t > 0, np.log(np.where(t > 0, t, 1)) + 1 - x, 0)
 
 
+def _focal_parts(x: Array, t: Array) -> tuple[Array, Array]:
+    """1 - p' and -log p', where no two large numbers cancel."""
+    miss = t * sigmoid(-x) + (1 - t) * sigmoid(x)
+    return miss, t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x)
+
+
 def _focal(x: Array, t: Array, alpha: float, gamma: float) -> Array:
-    p, cost = sigmoid(x), (1 - t) * x + np.logaddexp(0, -x)
-    return (alpha * t + (1 - alpha) * (1 - t)) * cost * (p + t - 2 * p * t) ** gamma
+    miss, cost = _focal_parts(x, t)
+    return (alpha * t + (1 - alpha) * (1 - t)) * cost * miss**gamma
 
 
 def _focal_slope(x: Array, t: Array, alpha: float, gamma: float) -> Array:
-    p, cost = sigmoid(x), (1 - t) * x + np.logaddexp(0, -x)
-    miss = p + t - 2 * p * t  # 1 - (the probability of the target)
-    fall = gamma * cost * miss ** (gamma - 1) * (1 - 2 * t) * p * sigmoid(-x) if gamma else 0
-    return (alpha * t + (1 - alpha) * (1 - t)) * ((p - t) * miss**gamma + fall)
+    (miss, cost), p, q = _focal_parts(x, t), sigmoid(x), sigmoid(-x)
+    steep = np.where(miss == 0, 1, miss) ** (gamma - 1)  # times p q, which is then 0
+    fall = gamma * cost * steep * (1 - 2 * t) * p * q
+    return (alpha * t + (1 - alpha) * (1 - t)) * (((1 - t) * p - t * q) * miss**gamma + fall)
 
 
 # fmt: off
@@ -188,7 +194,7 @@ def _multi_margin_slope(x: Array, t: Array, p: int, margin: float) -> Array:
 def _cosine(x: Array, y: Array) -> Array:
     """x·y / (|x| |y|) over the last axis, kept; 1e-12 in the roots as PyTorch has it."""
     xx, yy = (np.sum(v * v, axis=-1, keepdims=True) + 1e-12 for v in (x, y))
-    return np.sum(x * y, axis=-1, keepdims=True) / np.sqrt(xx * yy)
+    return np.sum(x * y, axis=-1, keepdims=True) / np.sqrt(xx) / np.sqrt(yy)
 
 
 def _cosine_embedding(x: Array, y: Array, t: Array, margin: float) -> Array:
@@ -200,7 +206,7 @@ def _cosine_embedding_slope(x: Array, y: Array, t: Array, margin: float) -> Arra
     cos, t = _cosine(x, y), np.expand_dims(t, -1)
     xx, yy = (np.sum(v * v, axis=-1, keepdims=True) + 1e-12 for v in (x, y))
     sign = _is((t < 0) & (cos >= margin), x) - _is(t > 0, x)
-    return sign * (y / np.sqrt(xx * yy) - cos * x / xx)
+    return sign * (y / np.sqrt(xx) / np.sqrt(yy) - cos * x / xx)
 
 
 def _distance(x: Array, y: Array, p: float, eps: float) -> Array:

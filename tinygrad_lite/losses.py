@@ -5,8 +5,9 @@ node (the default), and as a closed form on paper, which its docstring states an
 against both. The formulas are rows of loss_table.py; here arguments are checked and reductions
 chosen: "mean", "sum", "none", or "batchmean" (the sum, divided by the length of axis 0).
 
-Predictions may be Tensors or arrays; a result is what went in. Shapes must agree: a (n, 1) against
-a (n,) is an error unless `broadcast=True`.
+Predictions may be Tensors or arrays; a result is what went in. Lists and Python's numbers take the
+dtype of what they stand beside. Shapes must agree: a (n, 1) against a (n,) is an error unless
+`broadcast=True`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def mse_loss(
 ) -> Any:  # fmt: skip
     """Mean squared error, Σ w (y - t)² / Σ w. Gradient: 2 w (y - t) / Σ w."""
     xs = check.pair("mse_loss", input, target, broadcast)
-    weight = check.mean_weights("mse_loss", weight, reduction, xs[0])
+    weight = check.mean_weights("mse_loss", weight, reduction, xs)
     kernel = table.squared_difference
     return check.entrywise("mse_loss", xs, reduction, fused, weight, kernel=kernel)
 
@@ -56,7 +57,7 @@ def l1_loss(
 ) -> Any:  # fmt: skip
     """Mean absolute error, Σ w |y - t| / Σ w. Gradient: w sign(y - t) / Σ w."""
     xs = check.pair("l1_loss", input, target, broadcast)
-    weight = check.mean_weights("l1_loss", weight, reduction, xs[0])
+    weight = check.mean_weights("l1_loss", weight, reduction, xs)
     return check.entrywise("l1_loss", xs, reduction, fused, weight)
 
 
@@ -108,7 +109,7 @@ def gaussian_nll_loss(
     it was raised to ε.
     """
     y, t = check.pair("gaussian_nll_loss", input, target, broadcast)
-    v = floating(var, y)
+    v = check.beside(var, y)
     if v.shape == y.shape[:-1] and v.ndim:
         v = np.expand_dims(v, -1)
     if np.any(raw(v) < 0):
@@ -179,7 +180,7 @@ def _sigmoid_loss(
         name, reduction, math.prod(shape), shape[0] if shape else 1
     )
     w = scale if weight is None else scale * check.weights(name, weight, shape, x)
-    p = 1 if pos is None else check.weights(name, pos, shape, x)
+    p = 1 if pos is None else check.weights(name, pos, shape, x, "pos_weight")
     return check.run(name, table.sigmoid_cross_entropy, (x, t), w, p, total=total, fused=fused)
 
 
@@ -269,6 +270,7 @@ def triplet_margin_loss(
     """
     a, near = check.pair("triplet_margin_loss", anchor, positive, False)
     a, far = check.pair("triplet_margin_loss", a, negative, False)
+    check.no_gradient("triplet_margin_loss", "p", p)
     params = {"margin": margin, "norm": p, "eps": eps, "swap": swap}
     return check.samplewise("triplet_margin_loss", (a, near, far), reduction, fused, **params)
 
@@ -305,6 +307,7 @@ def cross_entropy(
            [ 0.00793812,  0.05865521, -0.06659332]], dtype=float32)
     """
     name = "cross_entropy"
+    check.no_gradient(name, "label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in 0 to 1, got {label_smoothing}")
     x, t, added = check.batched(name, input, target)
@@ -312,7 +315,8 @@ def cross_entropy(
     classes = x.shape[1]
     w = None if weight is None else check.class_weights(name, weight, x)
     if t.shape == x.shape:  # probabilities
-        q = t if t.dtype.kind == "f" else t.astype(x.dtype)
+        q = check.beside(target, x)
+        q = np.expand_dims(q, 0) if added else q
         if np.any(raw(q) < 0):
             raise ValueError(f"{name}: a target probability is negative: {np.min(raw(q))}")
         if label_smoothing:
@@ -322,13 +326,12 @@ def cross_entropy(
         factor, total = check.reduction_factor(name, reduction, x.size // max(classes, 1), len(x))
         out = check.run(name, table.soft_cross_entropy, (x, q * factor), total=total, fused=fused)
     else:
-        t, scale, total = check.index_scale(name, x, t, w, ignore_index, reduction)
+        t, each, scale, total = check.index_scale(name, x, t, w, ignore_index, reduction)
         if label_smoothing:
             spread = np.full(classes, label_smoothing / classes, x.dtype) * (1 if w is None else w)
             one_hot = np.expand_dims(t, 1) == np.arange(classes).reshape(-1, *[1] * (x.ndim - 2))
             q = one_hot * np.expand_dims(scale * (1 - label_smoothing), 1)
-            counted = np.where(scale == 0, 0, scale if w is None else scale / w[t])
-            q = q + np.expand_dims(counted, 1) * spread.reshape(-1, *[1] * (x.ndim - 2))
+            q = q + np.expand_dims(each, 1) * spread.reshape(-1, *[1] * (x.ndim - 2))
             q = q.astype(x.dtype)
             out = check.run(name, table.soft_cross_entropy, (x, q), total=total, fused=fused)
         else:
@@ -346,7 +349,7 @@ def nll_loss(
     """
     x, t, added = check.batched("nll_loss", input, target)
     w = None if weight is None else check.class_weights("nll_loss", weight, x)
-    t, scale, total = check.index_scale("nll_loss", x, t, w, ignore_index, reduction)
+    t, _, scale, total = check.index_scale("nll_loss", x, t, w, ignore_index, reduction)
     out = check.run("nll_loss", table.nll_loss, (x, t), scale, total=total, fused=fused)
     return out[0] if added and not total else out
 

@@ -66,7 +66,10 @@ def pick(v: Any, x: Any, window: Window) -> Any:
 
 @equals(max_pool)
 def max_of(x: Any, window: Window) -> Any:
-    return pick(x, x, window)
+    size, ones = x.shape[2:], np.ones((1, 1, *x.shape[2:]))
+    seen = tap_sum(ones, taps=window.taps(size), size=window.places(size))
+    out = pick(x, x, window)  # a dilated window can see padding only, which is -inf
+    return out if seen.all() else np.where(seen > 0, out, -math.inf)
 
 
 # The public functions
@@ -169,7 +172,7 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None,
             f"size={size} and scale_factor={scale_factor}"
         )
     x, back = plane("interpolate", axes, input)
-    scales = np.broadcast_to(scale_factor or 1.0, axes).tolist()
+    scales = np.broadcast_to(1.0 if scale_factor is None else scale_factor, axes).tolist()
     if size is None:
         size = [math.floor(n * s) for n, s in zip(x.shape[-axes:], scales, strict=True)]
     size = pair("interpolate", axes, "size, or scale_factor times the input's,", size)

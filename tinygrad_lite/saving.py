@@ -69,6 +69,11 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, place)
+    except OSError as error:
+        if not error.filename:
+            raise
+        # it names the file beside its place, of which the caller does not know
+        raise type(error)(error.errno, error.strerror, os.fsdecode(path)) from None
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from .. import functional as F
 from .. import losses as L
+from ..conversion import operand
 from ..rng import generator
 from ..tensor import Tensor
 from .module import Module, Parameter
@@ -188,6 +190,7 @@ class BatchNorm(Layer):
             self.register_buffer(name, value if track_running_stats else None)
 
     def forward(self, x: Any) -> Any:
+        x = operand(x)
         if x.ndim not in self.axes or x.shape[1] != self.num_features:
             self._refuse(
                 f"expected an input of {' or '.join(map(str, self.axes))} axes, with "
@@ -290,13 +293,17 @@ class Identity(Module):
 
 def _flatten(x: Any, start_dim: int = 1, end_dim: int = -1) -> Any:
     """x with the axes from start_dim to end_dim made one."""
-    start, end = start_dim % x.ndim, end_dim % x.ndim + 1
-    return x.reshape(*x.shape[:start], math.prod(x.shape[start:end]), *x.shape[end:])
+    x = operand(x)
+    start, end = (normalize_axis_index(axis, x.ndim) for axis in (start_dim, end_dim))
+    if start > end:
+        raise ValueError(f"start_dim={start_dim} is behind end_dim={end_dim} in shape {x.shape}")
+    return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
 def _unflatten(x: Any, dim: int, unflattened_size: tuple[int, ...]) -> Any:
     """x with the axis `dim` split into several, of which one may be -1."""
-    dim %= x.ndim
+    x = operand(x)
+    dim = normalize_axis_index(dim, x.ndim)
     return x.reshape(*x.shape[:dim], *unflattened_size, *x.shape[dim + 1 :])
 
 

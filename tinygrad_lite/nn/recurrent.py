@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import functional as F
+from ..conversion import operand
 from .layers import Layer, uniform
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -50,7 +51,8 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        x, batched = input, input.ndim == 3
+        x = input = operand(input)
+        batched = x.ndim == 3
         if not batched and x.ndim == 2:
             x = np.expand_dims(x, 1)
         elif self.batch_first:

@@ -60,7 +60,8 @@ class MultiheadAttention(Layer):
             `average_attn_weights`, (N, num_heads, L, S). Slower.
         is_causal : position i looks at 0 to i only. Where all is forbidden, weights are 0.
         """
-        inputs, batched = [query, key, value], query.ndim == 3
+        inputs = query, key, value = [operand(x) for x in (query, key, value)]
+        batched = query.ndim == 3
         if not batched:
             inputs = [np.expand_dims(x, 0) for x in inputs]
         elif not self.batch_first:

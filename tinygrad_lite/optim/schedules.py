@@ -44,11 +44,21 @@ class Scheduler:
         self.base_lrs = [group.get("initial_lr", group["lr"]) for group in groups]
         self._write(last_epoch + 1)
 
+    def _groups(self) -> list[Options]:
+        groups, n = self.optimizer.param_groups, len(self.base_lrs)
+        if len(groups) != n:
+            raise ValueError(
+                f"this schedule is of {n} groups, but the optimiser has {len(groups)} by now: make "
+                "the schedule after add_param_group"
+            )
+        return groups
+
     def _write(self, t: int) -> None:
+        groups = self._groups()
         new = [self.rule(t, i, lr) | {"initial_lr": lr} for i, lr in enumerate(self.base_lrs)]
-        for group, options in zip(self.optimizer.param_groups, new, strict=True):
+        for group, options in zip(groups, new, strict=True):
             group.update(options)
-        self.last_epoch, self._last_lr = t, [group["lr"] for group in self.optimizer.param_groups]
+        self.last_epoch, self._last_lr = t, [group["lr"] for group in groups]
 
     def step(self) -> None:
         """Go on to the next step; call it after the optimiser's."""
@@ -64,11 +74,11 @@ class Scheduler:
 
     def load_state_dict(self, state_dict: Options) -> None:
         """Continue where `state_dict()` was taken; sets the optimiser's options too."""
-        own = self.state_dict()
+        own, groups = self.state_dict(), self._groups()
         if own.keys() != state_dict.keys() or len(own["base_lrs"]) != len(state_dict["base_lrs"]):
             raise ValueError(f"expected a state like {own}, got {state_dict}")
         vars(self).update(deepcopy(state_dict))
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+        for group, lr in zip(groups, self._last_lr, strict=True):
             group["lr"] = lr
         self._write(self.last_epoch)
 
@@ -155,6 +165,7 @@ class ReduceLROnPlateau(Scheduler):
     def step(self, metrics: Any) -> None:  # type: ignore[override]
         """Take note of a metric, and cut the rates if it has been no better for too long."""
         sign, factor, patience, threshold, share, cooldown, least, eps = self.given
+        groups = self._groups()
         limit = self.best * (1 - sign * threshold) if share else self.best - sign * threshold
         better = sign * (value := float(metrics)) < sign * limit
         self.best = value if better else self.best
@@ -162,7 +173,7 @@ class ReduceLROnPlateau(Scheduler):
         self.cooldown_counter = max(self.cooldown_counter - 1, 0)
         if self.num_bad_epochs > patience:
             self.cooldown_counter, self.num_bad_epochs = cooldown, 0
-            for group, low in zip(self.optimizer.param_groups, least, strict=True):
+            for group, low in zip(groups, least, strict=True):
                 lr = max(group["lr"] * factor, low)
                 group["lr"] = lr if group["lr"] - lr > eps else group["lr"]
         super().step()
