@@ -130,6 +130,33 @@ def test_fused_operations_have_two_outlines():
     assert "peripheries" not in tg.draw(losses.cross_entropy(x, [0, 1], fused=False)).source
 
 
+@pytest.mark.parametrize("after_backward", [False, True])
+def test_a_fused_operation_opens_into_its_composition(after_backward):
+    def graph(fused):
+        x, w = leaf(np.eye(2) + 0.1, "x"), leaf(np.array([[0.3, -0.2], [0.5, 0.4]]), "w")
+        logits = tg.functional.linear(x, w, fused=fused)
+        logits.name = "logits"
+        loss = losses.cross_entropy(logits, [0, 1], fused=fused)
+        loss.name = "loss"
+        if after_backward:
+            loss.backward()
+        return loss
+
+    opened = tg.draw(graph(True), expand_fused=True).source
+    plain = tg.draw(graph(False)).source
+    assert sorted(map(tuple, cards(opened).values())) == sorted(map(tuple, cards(plain).values()))
+    assert sorted(arrows(opened).items()) == sorted(arrows(plain).items())
+    assert {path[0] for path in boxes(opened)} == {"linear", "cross_entropy"}
+    assert not boxes(plain)
+
+
+def test_named_constants_are_one_card():
+    x, w = tg.tensor(np.ones((2, 3))), leaf(np.ones(3), "w")
+    x.name = "x"
+    source = tg.draw(np.sum(x @ w + np.sum(x * w, axis=1))).source
+    assert [lines[0] for lines in cards(source).values()].count("x") == 1
+
+
 def test_several_graphs_models_and_backward_graphs():
     pair = tg.draw([np.exp(leaf(1.0, "a")), np.sin(leaf(2.0, "b"))]).source
     assert arrows(pair).keys() == {("a", "exp ▪"), ("b", "sin ▪")}

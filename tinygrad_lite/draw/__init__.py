@@ -15,6 +15,7 @@ def draw(
     direction: str = "LR",
     depth: int | None = None,
     budget: int = 36,
+    expand_fused: bool = False,
 ) -> Diagram:
     """The recorded graph of `loss` as a `Diagram`: `.svg()`, `.save(path)`, a picture in Jupyter.
 
@@ -29,6 +30,7 @@ def draw(
     loss : a recorded Tensor; several, to see their graphs side by side; or a module.
     input : what to call a module with.
     direction : "LR", "TB", "RL" or "BT". depth : how many levels of boxes to open.
+    expand_fused : draw the composition that each fused operation equals, in a box of its name.
     budget : about how many cards to show; in larger graphs look-alike and remote parts are one.
 
     >>> import tinygrad_lite as tg
@@ -45,4 +47,4 @@ def draw(
     if callable(loss):
         loss = loss(input)
     losses = [loss] if isinstance(loss, Tensor) else list(loss)
-    return diagram(losses, direction, depth, budget)
+    return diagram(losses, direction, depth, budget, expand_fused)

@@ -16,8 +16,8 @@ import numpy as np
 from ..backward import ancestors, gradients
 from ..explain import FORMULAS, Recorder, local_derivative
 from ..fused import COMPOSED
-from ..mode import MODE, Scope, mode
-from ..tensor import FREED, LIGHT, SMALL, Node, Spec, Tensor
+from ..mode import MODE, SCOPE, Scope, mode
+from ..tensor import FREED, LIGHT, SMALL, Node, Spec, Tensor, constant, leaf_node
 
 SYMBOLS = {
     "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "power": "xʸ",
@@ -67,49 +67,92 @@ def norm(array: Any) -> float:
         return float(np.sqrt(np.sum(np.square(np.asarray(array, float)))))
 
 
-def cards_of(losses: list[Tensor], run: bool = False) -> tuple[list[Card], list[Any]]:
+def cards_of(
+    losses: list[Tensor], run: bool = False, expand_fused: bool = False
+) -> tuple[list[Card], list[Any]]:
     """The cards, arguments before results, and the visits of the backward pass, if one was watched.
 
     Gradients are those that `backward()` computed, where they are still known; `run` runs a pass.
+    `expand_fused` puts the composition that it equals in the place of each fused operation.
     """
     roots = [t._node for t in losses if t._node is not None]
     if len(roots) < len(losses) or not roots:
         raise ValueError("draw: this tensor is a constant: no operation was recorded for it")
     order = ancestors(roots)
     grads, flows, visits = _gradients(roots, order, run)
+    stands_for: dict[Node, Node] = {}
+    if expand_fused:
+        order = _expanded(order, grads, flows, stands_for)
+        roots = [stands_for.get(root, root) for root in roots]
     cards: list[Card] = []
     place: dict[Any, int] = {}  # a node, or the identity of a constant: its card
     for node in order:
         kind = "parameter" if node.primitive is None else "operation"
-        kinds = (int, str, tuple)  # no arrays, and no flags
-        shown = {
-            k: v for k, v in node.params.items() if isinstance(v, kinds) and not isinstance(v, bool)
-        }
+        shown = {k: v for k, v in node.params.items() if type(v) in (int, str, tuple)}
         given = ", ".join(f"{k}={v!r}" for k, v in shown.items())
         params = given if len(given) < 40 else ""
-        name = node.label
-        new = Card("loss" if node in roots else kind, name, node.name, params, node.out, node.scope)
+        new = Card(
+            "loss" if node in roots else kind, node.label, node.name, params, node.out, node.scope
+        )
         new.node, new.grad = node, grads.get(node)
         new.flow = [flows.get((node, i)) for i in range(len(node.args))]
         for parent, value in zip(node.parents, node.args, strict=True):
             if isinstance(parent, Node):
+                while parent in stands_for:
+                    parent = stands_for[parent]
                 new.parents.append(place[parent])
                 continue
-            tensor = parent if isinstance(parent, Tensor) else None
-            value = value if tensor is None else tensor._data
-            key = id(tensor or value) if tensor or isinstance(value, np.ndarray) else object()
+            name = None
+            if isinstance(parent, Tensor):
+                value, name = parent._data, parent.name
             if value is None:
                 new.parents.append(-1)
                 continue
+            key: Any = id(value) if isinstance(value, np.ndarray) else object()
             if key not in place:
                 place[key] = len(cards)
-                label = None if tensor is None else tensor.name
-                cards.append(Card("input", label, "", "", value, node.scope))
+                cards.append(Card("input", name, "", "", value, node.scope))
             new.parents.append(place[key])
         place[node] = len(cards)
         cards.append(new)
     _place_leaves(cards)
     return cards, visits
+
+
+def _expanded(order: list[Node], grads: Any, flows: Any, stands_for: Any) -> list[Node]:
+    """The nodes with those of each fused operation's composition, run anew, in its place.
+
+    Leaves of the new graph stand for the old arguments, and the old node for the new result.
+    """
+    out: list[Node] = []
+    for node in order:
+        arguments = [i for i, parent in enumerate(node.parents) if isinstance(parent, Node)]
+        if node.name not in COMPOSED or any(isinstance(v, Spec) for v in node.args):
+            out.append(node)
+            continue
+        values: list[Any] = list(node.args)
+        for i in arguments:
+            values[i] = constant(node.args[i], leaf_node(node.args[i]))
+        token = SCOPE.set(Scope(node.name, node.scope))
+        try:
+            with mode(record=True):
+                result = COMPOSED[node.name](*values, **node.params)._node
+        finally:
+            SCOPE.reset(token)
+        for i in arguments:
+            stands_for[values[i]._node] = node.parents[i]
+        stands_for[node], result.label = result, node.label
+        inside = [new for new in ancestors([result]) if new not in stands_for]
+        out += inside
+        if node in grads:
+            recorder = Recorder()
+            with mode(record=False, observers=(recorder,)):
+                gradients({result: grads[node]})
+            grads |= {new: g for new, g, _ in recorder.visits}
+            flows |= {(n, i): norm(piece) for n, _, sent in recorder.visits for i, piece in sent}
+        for new in inside:
+            new.state = node.state
+    return out
 
 
 def _place_leaves(cards: list[Card]) -> None:

@@ -97,9 +97,9 @@ class Diagram:
 
 
 def diagram(
-    losses: list[Tensor], direction: str = "LR", depth: int | None = None, budget: int = 36
+    losses: list[Tensor], direction: str, depth: int | None, budget: int, expand_fused: bool
 ) -> Diagram:
-    cards, _ = cards_of(losses)
+    cards, _ = cards_of(losses, expand_fused=expand_fused)
     view = fold(cards, budget, depth)
     flows = [flow for flow in view.arrows.values() if flow]
     ids: dict[Any, str] = {}
