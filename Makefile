@@ -17,7 +17,9 @@ demo: $(VENV)/.demos
 	@echo
 	$(BIN)/python demos/losses_three_ways.py
 	@echo
-	@echo "The pictures are in $(CURDIR)/out"
+	$(BIN)/python demos/see_backprop.py
+	@echo
+	@echo "The pictures are in $(CURDIR)/out; open index.html there to step through graphs"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q

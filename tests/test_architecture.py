@@ -139,7 +139,7 @@ def test_the_package_is_typed_and_its_public_names_exist():
         tensor Tensor Node primitive no_grad enable_grad GraphFreedError NonFiniteError grad
         value_and_grad vjp jvp jacobian hessian hvp elementwise_grad checkpoint gradcheck
         detect_anomaly explain backward_steps draw index_update index_add logsumexp data functional
-        losses nn optim save load manual_seed get_rng_state set_rng_state convolution pooling
+        losses nn optim save load manual_seed get_rng_state set_rng_state convolution pooling scope explore
     """
     for name in names.split():
         value = getattr(tinygrad_lite, name)

@@ -18,6 +18,7 @@ from .check import NonFiniteError as NonFiniteError
 from .check import detect_anomaly as detect_anomaly
 from .check import gradcheck as gradcheck
 from .draw import draw as draw
+from .draw import explore as explore
 from .explain import backward_steps as backward_steps
 from .explain import explain as explain
 from .mode import enable_grad as enable_grad

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .diagram import Diagram
+    from .explorer import Page
 
 
 def draw(
@@ -48,3 +49,19 @@ def draw(
         loss = loss(input)
     losses = [loss] if isinstance(loss, Tensor) else list(loss)
     return diagram(losses, direction, depth, budget, expand_fused)
+
+
+def explore(loss: Any, path: Any = None, *, title: str | None = None) -> Page:
+    """A page that steps through the forward and the backward pass of a recorded `loss`.
+
+    One self-contained HTML file, with no network: it opens with the finished picture; the arrow
+    keys step, and a panel shows each step in numbers. Call it before `backward()` frees the graph.
+
+    Parameters
+    ----------
+    loss : a recorded Tensor. path : the file to write; None writes none (see `.save(path)`).
+    title : the heading; by default the loss's name.
+    """
+    from .explorer import explore
+
+    return explore(loss, path, title=title)
