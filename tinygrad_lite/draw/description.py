@@ -204,9 +204,9 @@ def _intact(node: Node) -> bool:
     return not any(isinstance(values[i], Spec) for i in needed)
 
 
-def number(x: float, digits: int = 4) -> str:
+def number(x: float) -> str:
     """As a card has it: four digits."""
-    return f"{x:.{digits}g}".replace("-", "−")
+    return f"{x:.4g}".replace("-", "−")
 
 
 def value_line(value: Any) -> str | None:
@@ -242,11 +242,11 @@ def gradient_line(card: Card) -> str | None:
 LARGE, STEPS = 2000, 300
 
 
-def description(loss: Tensor, run: bool = True, title: str | None = None) -> dict[str, Any]:
+def description(loss: Tensor, title: str | None = None) -> dict[str, Any]:
     """Nodes, groups and steps of a graph, for JSON: what the explorable page reads."""
     from .folding import fold, groups_of
 
-    cards, visits = cards_of([loss], run)
+    cards, visits = cards_of([loss], run=True)
     large = len(cards) > LARGE
     view = fold(cards)
     groups, own, opened = groups_of(view)
@@ -347,7 +347,7 @@ def numbers(value: Any, large: bool = False) -> Any:
     array = np.asarray(value, float)
     if array.size <= (3 if large else SMALL):
         flat = [plain(x, large) for x in array.ravel().tolist()]
-        return {"data": flat[0] if array.ndim == 0 else _nested(flat, array.shape)}
+        return {"data": np.array(flat, object).reshape(array.shape).tolist()}
     with np.errstate(all="ignore"):
         five = [array.mean(), array.std(), array.min(), array.max(), math.sqrt(np.mean(array**2))]
     out: dict[str, Any] = {"stats": [plain(x, large) for x in five]}
@@ -360,14 +360,3 @@ def numbers(value: Any, large: bool = False) -> Any:
         flat = [plain(x, True) for x in rows.ravel().tolist()]
         out["thumb"] = {"rows": rows.shape[0], "cols": rows.shape[1], "data": flat}
     return out
-
-
-def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
-    """A flat list in nested lists of a shape."""
-    for n in shape[:0:-1]:
-        flat = (
-            [flat[i : i + n] for i in range(0, len(flat), n)]
-            if n
-            else [[] for _ in range(shape[0])]
-        )
-    return flat

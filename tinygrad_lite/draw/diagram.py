@@ -7,6 +7,7 @@ but HTML, which names could break out of; so these two are set in the finished S
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import re
@@ -61,7 +62,7 @@ class Diagram:
     def svg(self) -> str:
         """The picture as SVG text, with bold names and orange gradients."""
         text = self.render("svg").decode()
-        return text[text.index("<svg") :] if not text.startswith("<svg") else text
+        return emphasised(text[text.index("<svg") :])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .svg, .png or .pdf (which need Graphviz), .html, .dot or .mmd (Mermaid)."""
@@ -70,14 +71,13 @@ class Diagram:
         if kind not in (*FORMATS, "html", "dot", "mmd"):
             raise ValueError(f"{path}: expected the suffix .svg, .png, .pdf, .html, .dot or .mmd")
         if kind == "svg":
-            content = emphasised(self.svg()).encode()
+            content = self.svg().encode()
         elif kind in FORMATS:
             content = self.render(kind)
         elif kind == "html":
-            body = emphasised(self.svg())
-            content = (
-                f'<!doctype html><meta charset="utf-8"><title>{escaped(self.title)}</title>\n{body}'
-            ).encode()
+            title = html.escape(clean(self.title))
+            head = f'<!doctype html><meta charset="utf-8"><title>{title}</title>'
+            content = f"{head}\n{self.svg()}".encode()
         else:
             content = (self.source if kind == "dot" else self.mermaid).encode()
         path.write_bytes(content)
@@ -86,7 +86,7 @@ class Diagram:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
         try:
-            bundle["image/svg+xml"] = emphasised(self.svg())
+            bundle["image/svg+xml"] = self.svg()
         except Exception as error:  # a notebook shows what there is
             bundle["text/plain"] += f"\n({error})"
         return bundle
@@ -194,16 +194,8 @@ def clean(text: str, longest: int = 60) -> str:
 def quoted(text: str) -> str:
     """A DOT string that shows this text and nothing else: its lines are labels' lines."""
     lines = [clean(line) for line in text.split("\n")]
-    escaped = [
-        line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines
-    ]
-    return '"' + "\\n".join(escaped) + '"'
-
-
-def escaped(text: str) -> str:
-    """Text as HTML shows it."""
-    table = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
-    return "".join(table.get(c, c) for c in clean(text))
+    lines = [line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines]
+    return '"' + "\\n".join(lines) + '"'
 
 
 def emphasised(svg: str) -> str:

@@ -99,10 +99,9 @@ def render(data: dict[str, Any], picture: str = "") -> str:
 def _picture(loss: Any) -> str:
     """The diagram for readers without JavaScript, where Graphviz is installed."""
     try:
-        svg = draw(loss, direction="TB").svg()
+        return draw(loss, direction="TB").svg()
     except RuntimeError:
         return ""
-    return svg[svg.index("<svg") :]
 
 
 def _dense(text: str) -> str:
