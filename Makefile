@@ -61,10 +61,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demos
 
-# One command for all of it, so that pip sees the exact PyTorch asked for before anything pulls another.
+# The engines and a browser's driver. One command for all of it, so that pip sees the exact PyTorch asked for before anything pulls another.
 $(VENV)/.peers: $(VENV)/.made pyproject.toml
-	@echo "Installing the engines to compare with into $(VENV) (PyTorch is large)"
-	@$(INSTALL) --editable '.[dev,peers]'
+	@echo "Installing the engines to compare with, and Playwright, into $(VENV) (PyTorch is large)"
+	@$(INSTALL) --editable '.[dev,peers,browser]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demos
 
 clean:

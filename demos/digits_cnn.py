@@ -8,7 +8,7 @@ import sys
 import time
 
 import numpy as np
-from pictures import learning_curve, save_graph
+from pictures import learning_curve, save_light_and_dark
 from tqdm import tqdm
 
 import tinygrad_lite as tg
@@ -77,7 +77,7 @@ curve = learning_curve(
 )
 loss = cross_entropy(model(images[:2]), labels[:2])
 loss.backward(retain_graph=True)  # so that the picture knows what flowed where
-drawn = save_graph("digits_cnn", tg.draw(loss))
+drawn = save_light_and_dark("digits_cnn", loss)
 
 # %%
 print(f"\n{accuracies[-1]:.1%} of {len(test_labels)} held-out digits read right, {seconds:.0f} s")

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 import numpy as np
-from pictures import save_graph
+from pictures import save_light_and_dark
 
 import tinygrad_lite as tg
 from tinygrad_lite import losses
@@ -88,6 +88,6 @@ for way in (False, True):
     loss.name = "fused" if way else "composed"
     loss.backward()
     pair.append(loss)
-print(f"\nBoth graphs: {save_graph('losses_three_ways', tg.draw(pair))}")
+print(f"\nBoth graphs: {save_light_and_dark('losses_three_ways', compare=pair)}")
 if apart > 1e-15 or worst > 1e-12:
     sys.exit(f"the gradients differ by {worst:.1e}")

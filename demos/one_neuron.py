@@ -8,7 +8,7 @@ import math
 import sys
 
 import numpy as np
-from pictures import save_graph
+from pictures import save_light_and_dark
 
 import tinygrad_lite as tg
 
@@ -48,4 +48,4 @@ for t, by_hand in ((w1, slope * x1), (w2, slope * x2), (b, slope)):
         sys.exit(f"the gradients of {t.name} differ")
 
 # %% The graph, with values and gradients (∇) on its cards
-print(f"\nThe graph: {save_graph('one_neuron', tg.draw(loss))}")
+print(f"\nThe graph: {save_light_and_dark('one_neuron', loss)}")

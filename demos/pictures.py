@@ -4,6 +4,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+import tinygrad_lite as tg
+
 OUT = Path(__file__).resolve().parent.parent / "out"
 
 
@@ -34,3 +36,9 @@ def save_graph(name, diagram):
         return diagram.save(OUT / f"{name}.svg")
     except RuntimeError as error:
         return f"{diagram.save(OUT / f'{name}.mmd')} ({error})"
+
+
+def save_light_and_dark(name, *loss, **options):
+    """What README shows, from copies in docs/: the graph for light pages, and for dark ones."""
+    save_graph(f"{name}_dark", tg.draw(*loss, **options, theme="dark"))
+    return save_graph(name, tg.draw(*loss, **options))

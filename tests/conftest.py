@@ -8,8 +8,6 @@ import os
 import pytest
 
 CI = os.environ.get("CI") == "true"
-# These drive a browser: BROWSER=1 pytest tests/test_explore.py, with playwright and chromium
-collect_ignore = [] if os.environ.get("BROWSER") else ["test_explore.py"]
 
 
 def _refuse_skip(report):

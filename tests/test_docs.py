@@ -66,3 +66,20 @@ def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_each_picture_has_a_dark_twin():
+    readme = (ROOT / "README.md").read_text()
+    pictures = re.findall(
+        r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(docs/[^"]+)">\s*'
+        r'<img alt="[^"]{40,}"\s+src="(docs/[^"]+)">\s*</picture>',
+        readme,
+    )
+    assert len(pictures) == readme.count("<img") + readme.count("![") == 3
+    for dark, light in pictures:
+        assert dark == light.replace(".svg", "_dark.svg")
+        words = [
+            re.findall(r"<text.*?>(.*?)<", (ROOT / path).read_text()) for path in (light, dark)
+        ]
+        assert words[0] == words[1]  # the same graph
+        assert 'fill="#0d1117"' in (ROOT / dark).read_text()

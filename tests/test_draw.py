@@ -15,7 +15,7 @@ import pytest
 
 import tinygrad_lite as tg
 from tinygrad_lite import losses, nn
-from tinygrad_lite.draw.diagram import HELP, clean
+from tinygrad_lite.draw.diagram import DARK, HELP, ORANGE, clean
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="Graphviz is not installed")
@@ -167,11 +167,77 @@ def test_several_graphs_models_and_backward_graphs():
     assert "x" in {lines[0] for lines in cards(tg.draw(x.grad).source).values()}
 
 
+def composed_and_fused(shared):
+    """Two losses of the same logits, or of logits of their own."""
+    x, pair = leaf(np.array([[-1.0, 0.0, 1.0]]), "logits"), []
+    for name, fused in (("composed", False), ("fused", True)):
+        loss = losses.cross_entropy(x if shared else leaf(x.data, "logits"), [1], fused=fused)
+        loss.name = name
+        loss.backward()
+        pair.append(loss)
+    return pair
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_compare_draws_each_graph_in_a_box_of_its_own(shared):
+    pair = composed_and_fused(shared)
+    diagram = tg.draw(compare=pair)
+    alone = [list(cards(tg.draw(loss).source).values()) for loss in pair]  # with its own gradients
+    assert sorted(cards(diagram.source).values()) == sorted(alone[0] + alone[1])
+    found = boxes(diagram.source)
+    for loss, graph in zip(pair, alone, strict=True):
+        assert sorted(found.pop((loss.name,))) == sorted(lines[0] for lines in graph)
+    assert not found  # nothing stands outside
+    assert diagram.title == "composed, fused"
+
+
+def test_compare_knows_scopes_modules_and_operations():
+    tg.manual_seed(0)
+    models, x = [nn.Sequential(nn.Linear(2, 2), nn.Tanh()) for _ in range(2)], np.ones((1, 2))
+    found = boxes(tg.draw(input=x, compare=models).source)
+    assert list(found) == [
+        ("tanh", "Sequential", "1: Tanh"), ("tanh", "Sequential", "0: Linear"),
+    ]  # fmt: skip
+    hidden = models[0](x)  # a trunk is a part of both graphs
+    found = boxes(tg.draw(compare=[np.sum(hidden), np.mean(hidden)], depth=0).source)
+    assert {path: names.count("Sequential") for path, names in found.items()} == {
+        ("sum",): 1, ("mean",): 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [[30] * 4, [30, 31, 124, 1111], [2] * 25])
+def test_what_is_compared_is_never_folded_away(steps):
+    source = tg.draw(compare=[rnn(n) for n in steps]).source
+    assert source.count('label="sum"') == len(steps)
+    assert sum(lines[0] == "Σ" for lines in cards(source).values()) == len(steps)
+    assert len(cards(source)) < 25 * len(steps)
+
+
+@needs_dot
+@pytest.mark.parametrize("direction", ["LR", "TB", "RL", "BT"])
+def test_compare_keeps_the_order(direction):
+    names = ["first", "second", "third"]
+    losses = [leaf(1.0, "x") * 2.0 for _ in names]
+    for loss, name in zip(losses, names, strict=True):
+        loss.name = name
+    svg = tg.draw(compare=losses, direction=direction).svg()
+    found = re.findall(r'class="cluster">.*?<text.*?x="(.*?)" y="(.*?)".*?>(\w+)<', svg, re.DOTALL)
+    axis = direction in ("LR", "RL")
+    assert [text[2] for text in sorted(found, key=lambda text: float(text[axis]))] == names
+
+
 def test_errors():
     with pytest.raises(ValueError, match="constant"):
         tg.draw(tg.tensor(1.0))
     with pytest.raises(ValueError, match="direction must be LR, TB, RL or BT"):
         tg.draw(neuron(), direction="up")
+    with pytest.raises(ValueError, match="theme must be light or dark, got 'blue'"):
+        tg.draw(neuron(), theme="blue")
+    for wrong in ({}, {"compare": []}, {"loss": neuron(), "compare": [neuron()]}):
+        with pytest.raises(ValueError, match=r"a loss or compare=\[one, another\], and not both"):
+            tg.draw(**wrong)
+    with pytest.raises(ValueError, match="constant"):
+        tg.draw(compare=[neuron(), tg.tensor(1.0)])
     with pytest.raises(ValueError, match=r"expected the suffix .svg"):
         tg.draw(neuron()).save("graph.jpeg")
 
@@ -283,6 +349,21 @@ def test_a_fold_shows_the_gradient_at_its_boundary():
     assert ["inside", "2 nodes, 1 params", "‖∇‖ 5"] in found
 
 
+def test_a_fold_that_holds_the_loss_shows_the_gradient_of_the_loss():
+    with tg.scope("inside"):
+        y = np.exp(leaf(np.array([1.0, 2.0]), "x"))
+        loss = y * 3.0
+    assert list(cards(tg.draw(loss, depth=0).source).values()) == [["inside", "2 nodes, 1 params"]]
+    loss.backward(np.array([3.0, 4.0]), retain_graph=True)
+    found = list(cards(tg.draw(loss, depth=0).source).values())
+    assert found == [["inside", "2 nodes, 1 params", "‖∇‖ 5"]]
+    other = np.sum(y * np.array([0.0, 12.0]))  # y leaves the box as well as the loss
+    other.backward()
+    found = list(cards(tg.draw([loss, other], depth=0).source).values())
+    norm = np.sqrt(3**2 + 4**2 + 9**2 + 24**2)  # of 3, 4 at the loss; 3 * 3, 3 * 4 + 12 at y
+    assert ["inside", "2 nodes, 1 params", f"‖∇‖ {norm:.4g}"] in found
+
+
 def test_a_hundred_thousand_nodes():
     x = leaf(2.0, "x")
     y = x
@@ -387,6 +468,84 @@ def test_pygraphviz_draws_without_dot(monkeypatch):
     svg = tg.draw(neuron()).svg()
     assert svg.startswith("<svg")
     assert svg.count('class="node"') == 8
+
+
+# Themes
+
+
+def contrast(one, other):
+    """WCAG 2's ratio of two colours' relative luminances."""
+
+    def luminance(colour):
+        s = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4) @ [
+            0.2126, 0.7152, 0.0722,
+        ]  # fmt: skip
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def rich():
+    """All kinds of cards, boxes, and arrows."""
+    loss = rnn(20)
+    loss.backward(retain_graph=True)
+    return loss
+
+
+@needs_dot
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_and_kinds_told_apart(theme):
+    diagram, page = tg.draw(rich(), theme=theme), {"light": "#ffffff", "dark": "#0d1117"}[theme]
+    root = ElementTree.fromstring(diagram.svg().replace('"white"', '"#ffffff"'))
+    svg = "{http://www.w3.org/2000/svg}"
+    assert next(root.iter(f"{svg}polygon")).get("fill") == page  # an opaque background
+    kinds = set()
+    for group in root.iter(f"{svg}g"):
+        shapes = [s for s in group if s.tag in (f"{svg}path", f"{svg}polygon")]
+        if group.get("class") == "node":
+            fill = shapes[0].get("fill")
+            kinds.add((fill, shapes[0].get("stroke")))
+        else:
+            fill = page
+        if group.get("class") in ("node", "edge", "cluster"):
+            assert all(contrast(page, s.get("stroke")) >= 3 for s in shapes)
+        if group.get("class") in ("node", "cluster"):
+            for text in group.iter(f"{svg}text"):
+                colour = text.get("fill", "#000000")
+                assert contrast(fill, colour) >= 4.5, (text.text, fill, colour)
+                gradient = (text.text or "")[:1] in "∇‖"
+                assert gradient == (colour in (ORANGE, DARK[ORANGE]))
+    assert len(kinds) == 5
+    assert len({fill for fill, _ in kinds}) == 5
+
+
+def test_a_dark_picture_differs_in_colours_only():
+    loss = rich()
+    light, dark = (tg.draw(loss, theme=theme) for theme in ("light", "dark"))
+    assert tg.draw(loss).source == light.source
+    plain = [re.sub(r' ?\w*color="?[#\w]+"?', "", d.source) for d in (light, dark)]
+    assert plain[0] == plain[1].replace("node [ ", "node [")
+    assert light.mermaid == dark.mermaid
+    colours = [set(re.findall(r'color="?(#?\w+)', d.source)) for d in (light, dark)]
+    assert not colours[0] & colours[1]
+
+
+def test_a_name_is_no_colour():
+    names = ["#ffffff", 'color="#ffffff', "bgcolor=white", "node [", "\tnode [", *hostile_names()]
+    for name in names:
+        with tg.scope(name):
+            loss = leaf(1.0, name) * 2.0
+        light, dark = (tg.draw(loss, theme=theme).source for theme in ("light", "dark"))
+        assert cards(light) == cards(dark)
+        assert boxes(light) == boxes(dark)
+
+
+@needs_dot
+def test_a_dark_page(tmp_path):
+    diagram = tg.draw(rich(), theme="dark")
+    assert 'content="dark"' in diagram.save(tmp_path / "a.html").read_text()
+    assert diagram._repr_mimebundle_()["image/svg+xml"] == diagram.svg()
 
 
 # Golden files: UPDATE_GOLDEN=1 writes them anew; look at the difference before committing it

@@ -173,15 +173,22 @@ WORDS: dict[str, tuple[str, ...]] = {  # everything else: what happens to the co
 BACK = "every entry of g goes back to where the value came from"
 
 
+def rule(op: str, i: int) -> str:
+    """What a step does to its cotangent g for argument i, in x (the first), y (the last), out."""
+    if op in FORMULAS:
+        text = FORMULAS[op][i]
+        return f"g * ({text})" if " " in text else f"g * {text}"
+    words = WORDS.get(op)
+    return BACK if words is None else words[i] if i < len(words) else f"the rule of {op}"
+
+
 def local_derivative(node: Node, i: int, label: dict[Node, str]) -> str:
-    """What a step does to its cotangent g for argument i, in the labels of the graph."""
-    op = node.name
-    if op not in FORMULAS:
-        words = WORDS.get(op, (BACK,) * len(node.parents))
-        return words[i] if i < len(words) else f"the rule of {op}"
+    """The same in the labels of the graph, where it is a formula."""
+    text = rule(node.name, i)
+    if node.name not in FORMULAS:
+        return text
     names = {"x": argument(node, 0, label), "y": argument(node, -1, label), "out": label[node]}
-    text = re.sub(r"\b(x|y|out)\b", lambda m: names[m[0]], FORMULAS[op][i])
-    return f"g * ({text})" if " " in text else f"g * {text}"
+    return re.sub(r"\b(x|y|out)\b", lambda m: names[m[0]], text)
 
 
 @dataclass(frozen=True)

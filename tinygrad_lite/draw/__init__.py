@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .diagram import Diagram
     from .explorer import Page
 
 
 def draw(
-    loss: Any,
+    loss: Any = None,
     input: Any = None,
     *,
+    compare: Sequence[Any] = (),
     direction: str = "LR",
     depth: int | None = None,
     budget: int = 36,
     expand_fused: bool = False,
+    theme: str = "light",
 ) -> Diagram:
     """The recorded graph of `loss` as a `Diagram`: `.svg()`, `.save(path)`, a picture in Jupyter.
 
@@ -28,11 +32,14 @@ def draw(
 
     Parameters
     ----------
-    loss : a recorded Tensor; several, to see their graphs side by side; or a module.
+    loss : a recorded Tensor; several, for one graph of them all; or a module.
     input : what to call a module with.
+    compare : instead of `loss`, several: the whole graph of each in a box of its name or operation.
+        What they share is in each box, with that loss's gradient (`.grad` where values are gone).
     direction : "LR", "TB", "RL" or "BT". depth : how many levels of boxes to open.
     expand_fused : draw the composition that each fused operation equals, in a box of its name.
     budget : about how many cards to show; in larger graphs look-alike and remote parts are one.
+    theme : "light" or "dark".
 
     >>> import tinygrad_lite as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -43,12 +50,15 @@ def draw(
     from ..tensor import Tensor
     from .diagram import diagram
 
+    if (loss is None) == (not compare):
+        raise ValueError("draw: expected a loss or compare=[one, another], and not both")
     if direction not in ("LR", "TB", "RL", "BT"):
         raise ValueError(f"draw: direction must be LR, TB, RL or BT, got {direction!r}")
-    if callable(loss):
-        loss = loss(input)
-    losses = [loss] if isinstance(loss, Tensor) else list(loss)
-    return diagram(losses, direction, depth, budget, expand_fused)
+    if theme not in ("light", "dark"):
+        raise ValueError(f"draw: theme must be light or dark, got {theme!r}")
+    given = compare or ([loss] if isinstance(loss, Tensor) or callable(loss) else loss)
+    losses = [item(input) if callable(item) else item for item in given]
+    return diagram(losses, bool(compare), direction, depth, budget, expand_fused, theme)
 
 
 def explore(loss: Any, path: Any = None, *, title: str | None = None) -> Page:

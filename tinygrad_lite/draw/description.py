@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..backward import ancestors, gradients
-from ..explain import FORMULAS, Recorder, local_derivative
+from ..explain import Recorder
 from ..fused import COMPOSED
 from ..mode import MODE, SCOPE, Scope, mode
-from ..tensor import FREED, LIGHT, SMALL, Node, Spec, Tensor, constant, leaf_node
+from ..tensor import FREED, LIGHT, Node, Spec, Tensor, constant, leaf_node
 
 SYMBOLS = {
     "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "matmul": "@", "power": "xʸ",
@@ -63,8 +63,8 @@ class Card:
 
 def norm(array: Any) -> float:
     """The Euclidean length of all entries together."""
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.sum(np.square(np.asarray(array, float)))))
+    flat = np.asarray(array, float).ravel()
+    return math.sqrt(flat.dot(flat))
 
 
 def cards_of(
@@ -234,129 +234,3 @@ def gradient_line(card: Card) -> str | None:
     if size <= 3:
         return f"∇ {value_line(card.grad)}"
     return f"‖∇‖ {number(norm(card.grad))}"
-
-
-# For the page: the same as plain data. Graphs of more cards than LARGE are rounded and summarised,
-# and only the first STEPS steps of their backward pass are told in full.
-
-LARGE, STEPS = 2000, 300
-
-
-def description(loss: Tensor, title: str | None = None) -> dict[str, Any]:
-    """Nodes, groups and steps of a graph, for JSON: what the explorable page reads."""
-    from .folding import fold, groups_of
-
-    cards, visits = cards_of([loss], run=True)
-    large = len(cards) > LARGE
-    view = fold(cards)
-    groups, own, opened = groups_of(view)
-    place = {card.node: i for i, card in enumerate(cards) if card.node is not None}
-    nodes = [
-        {
-            "kind": card.kind,
-            "name": card.name,
-            "op": "" if card.op == "leaf" else card.op,
-            "symbol": "" if card.op == "leaf" else SYMBOLS.get(card.op, card.op),
-            "params": card.params,
-            "shape": list(card.shape),
-            "dtype": str(getattr(card.value, "dtype", type(card.value).__name__)),
-            "group": own[i],
-            "parents": card.parents,
-            "value": numbers(card.value, large),
-            "grad": None if card.grad is None else numbers(card.grad, large),
-            "flow": [plain(x, large) for x in card.flow],
-            "saved": card.saved,
-            "fused": card.fused,
-            "norm": plain(card.norm, large),
-            "rms": None if card.norm is None else plain(_rms(card), large),
-        }
-        for i, card in enumerate(cards)
-    ]
-    of: dict[int, int] = {}
-    for node, _, sent in visits:
-        for argument, _ in sent:
-            target = place[node.parents[argument]]
-            of[target] = of.get(target, 0) + 1
-    label = {
-        c.node: c.name if c.name is not None else f"z{i}" for i, c in enumerate(cards) if c.node
-    }
-    steps, arrived, totals = [], dict.fromkeys(of, 0), dict[int, Any]()
-    for node, g, sent in visits[: STEPS if large else None]:
-        to = []
-        for argument, piece in sent:
-            target = place[node.parents[argument]]
-            arrived[target] += 1
-            totals[target] = totals[target] + piece if target in totals else piece
-            to.append(
-                {
-                    "argument": argument,
-                    "node": target,
-                    "local": local_derivative(node, argument, label),
-                    "slope": slope(node, argument, g, piece, large),
-                    "value": numbers(piece, large),
-                    "arrival": arrived[target],
-                    "of": of[target],
-                    "total": numbers(totals[target], large),
-                }
-            )
-        steps.append({"node": place[node], "to": to})
-    told = {step["node"] for step in steps}
-    steps += [
-        {"node": i, "to": []}
-        for i, card in enumerate(cards)
-        if card.kind == "parameter" and card.grad is not None and i not in told and not large
-    ]
-    return {
-        "title": title or loss.name or (cards[-1].op if cards else ""),
-        "loss": len(cards) - 1,
-        "nodes": nodes,
-        "groups": groups,
-        "open": opened,
-        "steps": steps,
-    }
-
-
-def _rms(card: Card) -> float:
-    return (card.norm or 0.0) / math.sqrt(max(1, math.prod(np.shape(card.grad))))
-
-
-def slope(node: Node, i: int, g: Any, piece: Any, large: bool) -> Any:
-    """The local derivative entry by entry, where a step works so: what its rule makes of ones."""
-    rule = None if node.primitive.joint else node.primitive.rules[i]
-    if rule is None or node.name not in FORMULAS or np.shape(g) != np.shape(piece) or large:
-        return None
-    with np.errstate(all="ignore"):
-        one = np.ones(np.shape(g), node.dtype)[()]
-        return numbers(rule(one, node.out, *node.args, **node.params), large)
-
-
-def plain(x: Any, large: bool = False) -> Any:
-    """A number that JSON can hold: NaN and infinities as words."""
-    if x is None or isinstance(x, (bool, int)):
-        return x
-    x = float(x)
-    if not math.isfinite(x):
-        return "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
-    return float(f"{x:.4g}") if large else x
-
-
-def numbers(value: Any, large: bool = False) -> Any:
-    """Up to 64 entries in full (3 in large graphs), otherwise statistics and a thumbnail."""
-    if isinstance(value, Spec):
-        return {"stats": [None] * 5}
-    array = np.asarray(value, float)
-    if array.size <= (3 if large else SMALL):
-        flat = [plain(x, large) for x in array.ravel().tolist()]
-        return {"data": np.array(flat, object).reshape(array.shape).tolist()}
-    with np.errstate(all="ignore"):
-        five = [array.mean(), array.std(), array.min(), array.max(), math.sqrt(np.mean(array**2))]
-    out: dict[str, Any] = {"stats": [plain(x, large) for x in five]}
-    if not large:
-        rows = array.reshape(-1, array.shape[-1])
-        while max(rows.shape) > 16:  # mean over blocks
-            r, c = (-(-n // 16) for n in rows.shape)
-            rows = np.array([[b.mean() for b in np.array_split(a, -(-rows.shape[1] // c), axis=1)]
-                             for a in np.array_split(rows, -(-rows.shape[0] // r))])  # fmt: skip
-        flat = [plain(x, True) for x in rows.ravel().tolist()]
-        out["thumb"] = {"rows": rows.shape[0], "cols": rows.shape[1], "data": flat}
-    return out

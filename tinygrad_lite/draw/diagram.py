@@ -17,7 +17,7 @@ from typing import Any
 
 from ..tensor import Tensor
 from .description import SYMBOLS, Card, cards_of, gradient_line, number, value_line
-from .folding import Box, View, fold
+from .folding import Box, View, fold, side_by_side
 
 KINDS = {  # shape, style, fill, outline: kinds differ in form and in colour
     "parameter": ("box", "filled,diagonals", "#dafbe1", "#1a7f37"),
@@ -27,6 +27,11 @@ KINDS = {  # shape, style, fill, outline: kinds differ in form and in colour
     "folded": ("folder", "filled", "#f6f8fa", "#57606a"),
 }
 ORANGE = "#bc4c00"
+DARK = {  # a dark picture is the light one with these colours in the place of its own
+    "#dafbe1": "#0f3d22", "#1a7f37": "#3fb950", "#ddf4ff": "#0d2f57", "#0969da": "#58a6ff",
+    "#fff8c5": "#4a3a08", "#9a6700": "#e3b341", "#ffffff": "#161b22", "#f6f8fa": "#262c36",
+    "#57606a": "#9ea7b3", "#8c959f": "#6e7681", ORANGE: "#ff9b50",
+}  # fmt: skip
 HELP = (
     "a picture needs Graphviz: `apt install graphviz` or `brew install graphviz`, or "
     "`pip install pygraphviz`, which brings it along"
@@ -40,10 +45,11 @@ class Diagram:
     Jupyter shows it as a picture, or as text where Graphviz is missing.
     """
 
-    def __init__(self, source: str, mermaid: str, title: str) -> None:
-        self.source = source
+    def __init__(self, source: str, mermaid: str, title: str, theme: str) -> None:
+        self.source = source if theme == "light" else darkened(source)
         self.mermaid = mermaid
         self.title = title
+        self.theme = theme
 
     def render(self, kind: str) -> bytes:
         """The picture as "svg", "png" or "pdf"; RuntimeError says what to install."""
@@ -62,7 +68,8 @@ class Diagram:
     def svg(self) -> str:
         """The picture as SVG text, with bold names and orange gradients."""
         text = self.render("svg").decode()
-        return emphasised(text[text.index("<svg") :])
+        orange = ORANGE if self.theme == "light" else DARK[ORANGE]
+        return emphasised(text[text.index("<svg") :], orange)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .svg, .png or .pdf (which need Graphviz), .html, .dot or .mmd (Mermaid)."""
@@ -77,6 +84,7 @@ class Diagram:
         elif kind == "html":
             title = html.escape(clean(self.title))
             head = f'<!doctype html><meta charset="utf-8"><title>{title}</title>'
+            head += f'<meta name="color-scheme" content="{self.theme}">'
             content = f"{head}\n{self.svg()}".encode()
         else:
             content = (self.source if kind == "dot" else self.mermaid).encode()
@@ -97,20 +105,34 @@ class Diagram:
 
 
 def diagram(
-    losses: list[Tensor], direction: str, depth: int | None, budget: int, expand_fused: bool
+    losses: list[Tensor],
+    compare: bool,
+    direction: str,
+    depth: int | None,
+    budget: int,
+    expand_fused: bool,
+    theme: str,
 ) -> Diagram:
-    cards, _ = cards_of(losses, expand_fused=expand_fused)
-    view = fold(cards, budget, depth)
-    flows = [flow for flow in view.arrows.values() if flow]
+    graphs = [[loss] for loss in losses] if compare else [losses]
+    parts = [cards_of(graph, expand_fused=expand_fused)[0] for graph in graphs]
+    names = [loss.name or loss._node.name for loss in losses if loss._node]
+    cards = side_by_side(parts, names) if compare else parts[0]
+    view = fold(cards, budget, depth, compare)
+    if compare and direction in ("TB", "BT"):  # there `dot` sets the last box leftmost
+        view.top.items.reverse()
+    return of_view(view, cards, direction, ", ".join(names), theme)
+
+
+def of_view(
+    view: View, cards: list[Card], direction: str, title: str, theme: str = "light"
+) -> Diagram:
     ids: dict[Any, str] = {}
-    return Diagram(
-        _dot(view, cards, direction, max(flows, default=0.0), ids),
-        _mermaid(view, cards, direction, ids),
-        cards[-1].name or cards[-1].op,
-    )
+    source = _dot(view, cards, direction, ids)
+    return Diagram(source, _mermaid(view, cards, direction, ids), title, theme)
 
 
-def _dot(view: View, cards: list[Card], direction: str, most: float, ids: dict[Any, str]) -> str:
+def _dot(view: View, cards: list[Card], direction: str, ids: dict[Any, str]) -> str:
+    most = max((flow for flow in view.arrows.values() if flow), default=0.0)
     lines = [
         "digraph backward {",
         f"\tgraph [rankdir={direction} bgcolor=white nodesep=0.25 ranksep=0.45]",
@@ -198,12 +220,20 @@ def quoted(text: str) -> str:
     return '"' + "\\n".join(lines) + '"'
 
 
-def emphasised(svg: str) -> str:
+def darkened(source: str) -> str:
+    """The same for a dark page. A label cannot hold `color="`: its quotes are escaped."""
+    source = re.sub(r'(?<=color=")#\w+', lambda colour: DARK[colour[0]], source)
+    source = source.replace("bgcolor=white", 'bgcolor="#0d1117"', 1)
+    return source.replace("\tnode [", '\tnode [fontcolor="#f0f6fc" ', 1)
+
+
+def emphasised(svg: str, orange: str) -> str:
     """Names in bold (a card's first line), gradients (a line that begins with ∇) in orange."""
 
     def node(match: re.Match[str]) -> str:
         card = match[0].replace("<text ", '<text font-weight="bold" ', 1)
-        return re.sub(r"<text (?=[^>]*>(?:∇|‖∇‖|no gradient))", f'<text fill="{ORANGE}" ', card)
+        line = r'<text ([^>]*?)(?: fill="[^"]*")?>(?=∇|‖∇‖|no gradient)'
+        return re.sub(line, rf'<text fill="{orange}" \1>', card)
 
     return re.sub(r'<g id="node\d+" class="node">.*?</g>', node, svg, flags=re.DOTALL)
 

@@ -43,11 +43,30 @@ class View:
     copies: dict[Box, list[tuple[int, Box]]] = field(default_factory=dict)  # leaves, by box
 
 
-def fold(cards: list[Card], budget: int = 36, depth: int | None = None) -> View:
+def side_by_side(graphs: list[list[Card]], names: list[str]) -> list[Card]:
+    """The cards of all graphs as those of one, each graph in a scope of its own."""
+    cards: list[Card] = []
+    for graph, name in zip(graphs, names, strict=True):
+        within: dict[Scope | None, Scope] = {None: Scope(name)}
+        for card in graph:
+            for scope in card.scope.path() if card.scope else []:
+                within.setdefault(scope, Scope(scope.name, within[scope.parent]))
+            card.scope = within[card.scope]
+            card.parents = [i if i < 0 else i + len(cards) for i in card.parents]
+        cards += graph
+    return cards
+
+
+def fold(
+    cards: list[Card], budget: int = 36, depth: int | None = None, compare: bool = False
+) -> View:
+    """`compare`: the outermost boxes hold graphs to compare, and are open whatever they cost."""
     top = _scopes(cards)
     order = _inside(top)
+    for box in top.items if compare else []:
+        box.open = True
     if len(cards) > budget:
-        for box in reversed(order):  # inner boxes first, so that look-alikes are alike inside
+        for box in reversed(order[compare:]):  # inner boxes first: look-alikes are alike inside
             ends = [i for i in box.items if not isinstance(i, Box) and cards[i].kind == "loss"]
             rest = [item for item in box.items if item not in ends]
             box.items = [*_tens(_stacks(rest, cards)), *ends]
@@ -164,7 +183,8 @@ def _range(part: list[Any], start: int, size: int) -> str:
 
 def _open(order: list[Box], budget: int, depth: int | None) -> None:
     """The first of a level's intervals before the others; stacks only if `depth` asks for it."""
-    shown, level = len(order[0].items), {order[0]: 0}
+    level = {box: 0 for box in order if box.open}
+    shown = 1 + sum(len(box.items) - 1 for box in level)
     for late in (False, True):
         for box in order[1:]:
             parent = box.parent
@@ -197,6 +217,8 @@ def _arrows(view: View, cards: list[Card]) -> None:
     leaving: dict[Box, dict[int, float]] = {}
     for target, card in enumerate(cards):
         b = view.seen[target]
+        if card.kind == "loss" and card.grad is not None and isinstance(b, Box):
+            leaving.setdefault(b, {})[target] = card.norm or 0.0
         for i, source in enumerate(card.parents):
             if source < 0:
                 continue

@@ -85,10 +85,7 @@ function livePart(list, changed) {
     state_.replaceChildren(...(live.changed() ? ["These are your numbers. ", button("Back to the recorded run", () => { live.reset(); render(); })] : ["Drag a value to recompute both passes."]));
     if (nudged.childElementCount) check();
   };
-  const check = () => nudged.replaceChildren(grid(["leaf", "gradient", "central difference", "differ by"], list.map((i) => {
-      const g = scalar(nodes[i].grad), d = live.nudge(i);
-      return [title(i), g === null ? "constant" : digits(g, 7), digits(d, 7), g === null ? "" : digits(Math.abs(g - d), 2)];
-    })), say("(L(x + h) − L(x − h)) / 2h with h = 1e−5 · max(1, |x|)"));
+  const check = () => nudged.replaceChildren(...nudgeTable("leaf", list.map((i) => [title(i), scalar(nodes[i].grad), live.nudge(i)])));
   refresh();
   return h("div.noprint", h("h3", "Change it"), state_, list.map((i) => leafControl(i, () => { changed(); refresh(); })), say(button("Check by nudging", check)), nudged);
 }

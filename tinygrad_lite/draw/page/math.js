@@ -1,5 +1,5 @@
 // Formulas as MathML, from small builders; and a reader for the local derivatives, which the engine
-// gives as short NumPy expressions ("g * (1 - v3**2)"), so that there is one table of them, not two.
+// gives as short NumPy expressions ("g * (1 - out**2)"), so that there is one table of them, not two.
 
 const m = (...parts) => make("math", ...parts);
 const mo = (text) => m("mo", text);
@@ -56,12 +56,11 @@ function formula(i) { // "v8 = e^v7"
 }
 
 // Reads what NumPy would: + - * / ** unary minus, calls, comparisons. Null if it is not an expression.
-function parse(text, known) {
+function parse(text, given) {
   const tokens = [];
   for (let at = 0; at < text.length;) {
-    const label = known.find((k) => k && text.startsWith(k, at) && !(/\w$/.test(k) && /^\w/.test(text.slice(at + k.length))));
-    const found = label || /^(\*\*|[-+*/()@,<>]|==|\.T|\d+(\.\d*)?(e[-+]?\d+)?|[A-Za-z_]\w*)/.exec(text.slice(at))?.[0];
-    if (found) tokens.push(label ? { label } : found);
+    const found = /^(\*\*|[-+*/()@,<>]|==|\.T|\d+(\.\d*)?(e[-+]?\d+)?|[A-Za-z_]\w*)/.exec(text.slice(at))?.[0];
+    if (found) tokens.push(found);
     else if (text[at] !== " ") return null;
     at += found ? found.length : 1;
   }
@@ -78,7 +77,7 @@ function parse(text, known) {
   function atom() {
     const token = tokens[at++];
     if (token === undefined) throw new SyntaxError("end");
-    if (token.label) return name(token.label);
+    if (given[token]) return given[token]();
     if (/^\d/.test(token)) return mn(token);
     if (token === "(") {
       const inner = compare();
@@ -110,10 +109,9 @@ function parse(text, known) {
 }
 
 // "∂out/∂argument = …", or null when the rule is told in words.
+const ruleOf = (i, c) => data.rules[nodes[i].op][c.argument];
 function localFormula(i, c) {
-  const text = c.local && /^g \* (.*)$/s.exec(c.local)?.[1];
-  if (!text) return null;
-  const known = [i, ...nodes[i].parents].map((k) => (k < 0 ? null : labels[k])).filter(Boolean).sort((a, b) => b.length - a.length);
-  const tree = parse(text, known);
+  const text = /^g \* (.*)$/s.exec(ruleOf(i, c))?.[1], args = nodes[i].parents;
+  const tree = text && parse(text, { x: () => term(args[0]), y: () => term(args.at(-1)), out: () => term(i) });
   return tree && math(partial(term(i), term(c.node)), mo("="), tree);
 }

@@ -1,10 +1,17 @@
 // The recorded graph, the time line through it, and what is known at each position on that line.
 // Positions: 0 leaves only; 1 … F the forward pass; F + 1 … F + B the backward pass; then complete.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const { nodes, groups } = data;
-for (const holder of [...nodes, ...data.steps.flatMap((step) => step.to)]) // what the engine did not keep
-  for (const key of ["value", "grad", "slope", "total"]) if (holder[key]?.stats?.[0] === null) holder[key] = null;
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const unpacked = (text) => new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+const holder = document.getElementById("data"), packed = holder.textContent;
+const data = JSON.parse(holder.type.endsWith("json") ? packed : await unpacked(packed));
+const floats = new Float32Array(bytes(data.floats).buffer);
+const size = (node) => node.shape.reduce((a, b) => a * b, 1);
+const array = (v, node) => (typeof v !== "number" ? v : { data: node.shape.length ? [...floats.subarray(v, v + size(node))] : floats[v], columns: node.shape.at(-1) });
+const { groups } = data, nodes = data.nodes.kind.map((_, i) => {
+  const node = Object.fromEntries(Object.entries(data.nodes).map(([key, all]) => [key, all[i]]));
+  return Object.assign(node, { value: array(node.value, node), grad: array(node.grad, node) });
+});
 const NS = { svg: "http://www.w3.org/2000/svg", math: "http://www.w3.org/1998/Math/MathML", html: "http://www.w3.org/1999/xhtml" };
 
 // The only way in which anything is put on the page: text becomes text nodes, never markup.
@@ -23,7 +30,7 @@ function make(ns, tag, ...children) {
 const present = (list) => list.flat(Infinity).filter((c) => c !== null && c !== undefined);
 const h = (...parts) => make("html", ...parts);
 const s = (...parts) => make("svg", ...parts);
-const linked = (i) => ({ href: `#node=${i}`, tabindex: 0, click: (event) => { event.preventDefault(); openNode(i); } });
+const linked = (i) => ({ href: `${location.pathname}#node=${i}`, tabindex: 0, click: (event) => { event.preventDefault(); openNode(i); } });
 const $ = (id) => document.getElementById(id);
 
 // Names may hold anything: what cannot be printed is written as \x.., and long ones are cut.
@@ -36,8 +43,8 @@ function clean(text, longest = 160) {
   return out;
 }
 
-// Numbers: four digits, with a real minus; `full` has every digit.
-const full = (x) => String(x).replace("-", "−");
+// Numbers: four digits, with a real minus; `full` has every digit that is told.
+const full = (x) => String(floats.length ? Number(x.toPrecision(7)) : x).replace("-", "−");
 function digits(x, count = 4) {
   if (x === null || x === undefined) return "not kept";
   x = Number(x);
@@ -47,7 +54,7 @@ function digits(x, count = 4) {
   const text = size >= 1e6 || size < 1e-4 ? x.toExponential(count - 1).replace(/\.?0+e/, "e").replace("e+", "e") : String(Number(x.toPrecision(count)));
   return text.replace(/-/g, "−");
 }
-const entries = (v) => (v && v.data !== undefined ? [v.data].flat(Infinity).map(Number) : null);
+const entries = (v) => (v && v.data !== undefined ? [v.data].flat().map(Number) : null);
 const scalar = (v) => (v && typeof v.data !== "object" && v.data !== undefined ? Number(v.data) : null);
 const shapeText = (shape) => (shape.length ? shape.join("×") : "scalar");
 const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
@@ -64,13 +71,13 @@ function line(v) {
   const deviation = Math.sqrt(all.reduce((a, b) => a + (b - mean) ** 2, 0) / all.length);
   return `μ ${digits(mean, 3)} σ ${digits(deviation, 3)}`;
 }
-const size = (node) => node.shape.reduce((a, b) => a * b, 1);
+const norm = (v, node) => v && (v.stats ? v.stats[4] * Math.sqrt(size(node)) : Math.hypot(...entries(v)));
 const gradientText = (node) =>
   node.grad && scalar(node.grad) !== null ? `∇ ${digits(scalar(node.grad))}` : node.norm === null ? "no gradient" : `‖∇‖ ${digits(node.norm)}`;
 
 // Labels as in the local derivatives: the name, or z and the node's number; constants have none.
 const labels = nodes.map((node, i) => (node.name !== null ? node.name : node.kind === "input" ? null : `z${i}`));
-const symbol = (node) => (node.kind === "input" ? "constant" : node.parents.length ? node.symbol || node.op : "parameter");
+const symbol = (node) => (node.kind === "input" ? "constant" : node.parents.length ? data.symbols[node.op] || node.op : "parameter");
 const title = (i) => {
   const node = nodes[i];
   if (node.name !== null) return clean(node.name);
@@ -81,8 +88,7 @@ const title = (i) => {
 // The time line.
 const isLeaf = (i) => nodes[i].parents.length === 0;
 const forwardOrder = nodes.map((_, i) => i).filter((i) => !isLeaf(i));
-const stepOf = new Map(data.steps.map((step) => [step.node, step]));
-const reached = (i) => nodes[i].norm !== null || nodes[i].grad !== null || stepOf.has(i);
+const reached = (i) => nodes[i].grad !== null;
 const backwardOrder = forwardOrder.filter(reached).reverse(); // the youngest first, as the engine does
 const F = forwardOrder.length;
 const LAST = F + backwardOrder.length + 1;
@@ -91,16 +97,25 @@ const backwardAt = new Map(backwardOrder.map((i, k) => [i, F + k + 1]));
 const users = nodes.map(() => []); // per node: { node, argument } that take it
 nodes.forEach((node, i) => node.parents.forEach((p, argument) => p >= 0 && users[p].push({ node: i, argument })));
 
-// What every backward step sends; steps that the page does not hold in full have sizes only.
-function sent(i) {
-  const step = stepOf.get(i);
-  if (step) return step.to;
-  const to = nodes[i].parents.map((node, argument) => ({ argument, node, local: null, slope: null, value: null, total: null, norm: nodes[i].flow[argument] }));
-  return to.filter((c) => c.node >= 0 && c.norm !== null && c.norm !== undefined);
-}
+// What every backward step sends: { argument, node, value, slope, arrival, of, total }. The page's data
+// leaves out what is a node's gradient: a contribution that is the only one, and the last sum.
+const sends = new Map(data.steps.map((step) => [step.node, step.to]));
+const sent = (i) => sends.get(i) || [];
 const arrivals = nodes.map(() => []); // per node: { at: position, from, contribution }, in order
-for (const i of backwardOrder) for (const c of sent(i)) arrivals[c.node].push({ at: backwardAt.get(i), from: i, c });
-for (const list of arrivals) list.forEach((a, k) => Object.assign(a.c, { arrival: k + 1, of: list.length }));
+for (const i of backwardOrder) for (const c of sent(i)) {
+  c.node = nodes[i].parents[c.argument];
+  arrivals[c.node].push({ at: backwardAt.get(i), from: i, c });
+}
+arrivals.forEach((list, i) => list.forEach(({ c }, k) => {
+  const of = list.length, { grad } = nodes[i], value = of === 1 ? grad : array(c.value, nodes[i]);
+  Object.assign(c, { arrival: k + 1, of, value, total: k + 1 === of ? grad : k ? array(c.total, nodes[i]) : value });
+}));
+nodes.forEach((node, i) => {
+  node.flow = node.parents.map(() => null);
+  for (const c of sent(i)) node.flow[c.argument] = norm(c.value, nodes[c.node]);
+  node.norm = norm(node.grad, node);
+  node.rms = node.norm && node.norm / Math.sqrt(size(node));
+});
 
 const phaseAt = (p) => (p <= 0 ? "start" : p <= F ? "forward" : p < LAST ? "backward" : "complete");
 const nodeAt = (p) => (p < 1 || p >= LAST ? null : p <= F ? forwardOrder[p - 1] : backwardOrder[p - F - 1]);

@@ -14,10 +14,7 @@ function heat(v, caption, explain = null) {
   const all = entries(v);
   if (typeof v.data !== "object") return figure(h("div.big", { "data-value": full(all[0]), title: full(all[0]) }, digits(all[0])));
   if (!all.length) return figure(h("div.facts", "empty"));
-  let last = v.data;
-  while (Array.isArray(last[0])) last = last[0];
-  const columns = v.columns || last.length;
-  return figure(tinted(all, all.length / columns, columns, explain));
+  return figure(tinted(all, all.length / v.columns, v.columns, explain));
 }
 function tinted(all, rows, columns, explain, thumb = false) {
   const most_ = Math.max(...all.filter(Number.isFinite).map(Math.abs), 0) || 1;
@@ -82,7 +79,7 @@ function arithmetic(i, c, index) {
     } else if (value === 0) text = "0: nothing flows to this entry";
     else if (g.some((x) => x === value)) text = `${digits(value)}: an entry of the gradient, put back where its value came from`;
   }
-  return text || `${digits(value)} = ${clean(c.local)}`;
+  return text || `${digits(value)} = ${ruleOf(i, c)}`;
 }
 
 // Which of the two terms of softmax minus one-hot this is, found in the numbers themselves.
@@ -101,9 +98,9 @@ function contributionPart(i, c) {
   const whole = h("div.sent", h("h3", "To ", link(c.node)));
   const formula_ = localFormula(i, c);
   if (formula_) whole.append(h("div.formula", formula_));
-  else if (c.local) whole.append(say("There arrives ", h("em", clean(c.local, 300)), ", where g is the gradient above."));
+  else whole.append(say("There arrives ", h("em", ruleOf(i, c)), ", where g is the gradient above."));
   if (!c.value) {
-    whole.append(say(c.local === null ? `It sends a gradient of norm ${digits(c.norm)}; this page has only sizes for this step.` : "Its numbers are not kept in this page."));
+    whole.append(say("Its numbers are not kept in this page."));
     return whole;
   }
   const out = h("output.arith", "Point at a cell of the result: what made it?");
@@ -176,8 +173,12 @@ function nodePart(i, p) {
   return [h("h2", title(i)), say(facts.filter(Boolean).join(", ")), places(i), isLeaf(i) ? null : h("div.formula", formula(i)),
     h("h3", "Value"), product(known ? heat(node.value, math(term(i))) : say("? (not computed yet)")),
     h("h3", "Gradient"), gradient, have ? list("It came from ", arrivals[i].filter((a) => a.at <= p).map(from)) : null,
+    node.nudged && !live ? nudgedPart(node.nudged) : null,
     list("Takes ", node.parents.filter((q) => q >= 0).map((q) => link(q))), list("Used by ", users[i].map((u) => link(u.node)))];
 }
+
+const nudgeTable = (head, rows) => [grid([head, "gradient", "central difference", "differ by"], rows.map(([what, g, d]) => (g === null ? [what, "constant", digits(d, 7), ""] : [what, digits(g, 7), digits(d, 7), digits(Math.abs(g - d), 2)]))), say("(L(x + h) − L(x − h)) / 2h with h = 1e−5 · max(1, |x|)")];
+const nudgedPart = ({ at, grad, difference }) => h("details", h("summary", "Check by nudging"), nudgeTable("entry", at.map((k, j) => [`[${k.join(", ")}]`, grad[j], difference[j]])));
 
 function legend() {
   const icon = (text, ...drawn) => h("li", s("svg", { width: 34, height: 24, viewBox: "-4 -2 42 28", "aria-hidden": "true" }, drawn), text);
