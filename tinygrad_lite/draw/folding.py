@@ -99,7 +99,9 @@ def fold(
 def _scopes(cards: list[Card]) -> Box:
     top = Box("", "scope", [], open=True)
     boxes: dict[Scope | None, Box] = {None: top}
-    for i, card in enumerate(cards):
+    taken = (j for i, card in enumerate(cards) if card.parents for j in (*card.parents, i) if j >= 0)
+    for i in dict.fromkeys([*taken, *range(len(cards))]):  # a leaf comes where it is first taken
+        card = cards[i]
         if card.scope not in boxes:
             for scope in card.scope.path() if card.scope is not None else []:
                 if scope not in boxes:

@@ -10,24 +10,27 @@ function cut(text, font, room = WIDEST) {
   while (n > 1 && wide(text.slice(0, n) + "…", font) > room) n--;
   return text.slice(0, n) + "…";
 }
+const nameOf = (g) => cut(clean(groups[g].name) || "(no name)", "name");
 
-const picture = { seen: null, placed: null, cards: new Map(), edges: [], scale: 1 };
+const picture = { placed: null, cards: new Map(), edges: [], scale: 1 };
 const flows = nodes.flatMap((node) => node.flow).filter((x) => Number(x) > 0).map(Number);
-const [least, most] = flows.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, 0]);
+const range = (list) => list.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
+const [least, most] = range(flows);
 const floor = Math.max(least, most * 1e-6); // widths tell six decades apart
 const width = (x) => (x > 0 ? 1.4 + 3.4 * (most > floor ? Math.min(1, Math.max(0, Math.log(x / floor) / Math.log(most / floor))) : 0.5) : 1.2);
 
 // What a card says, at a position on the time line.
 function cardText(item, p) {
   if (item.group !== undefined) {
-    const group = groups[item.group];
-    const parts = [count(group.count, "node"), group.params ? count(group.params, "param") : null, pathOf(nodes[data.loss].group).includes(item.group) ? "the loss" : null];
-    return { head: clean(group.name) || "(no name)", side: "", value: parts.filter(Boolean).join(" · "), grad: group.norm === null ? "" : p >= insideOps[item.group].grad ? `‖∇‖ ${digits(group.norm)}` : "‖∇‖ ?" };
+    const { takes, leaving, grad } = insideOps[item.group];
+    const parts = [count(groups[item.group].count, "node"), takes.size ? count(takes.size, "param") : null, leaving.has(data.loss) ? "the loss" : null];
+    const norms = [...leaving].map((i) => nodes[i].norm).filter((x) => x !== null);
+    return { head: nameOf(item.group), side: "+", value: parts.filter(Boolean).join(" · "), grad: norms.length ? `‖∇‖ ${p >= grad ? digits(Math.hypot(...norms)) : "?"}` : "" };
   }
   const i = item.node, node = nodes[i], named_ = node.name !== null;
   const axis = axisOf(node) === null ? "" : ` axis=${axisOf(node)}`;
   const head = named_ || isLeaf(i) ? title(i) : symbol(node) + axis;
-  const side = named_ ? (isLeaf(i) ? "" : symbol(node) + axis) : node.kind === "input" ? "" : labels[i];
+  const side = cut(named_ ? (isLeaf(i) ? "" : symbol(node) + axis) : node.kind === "input" ? "" : labels[i], "text", 80);
   const bare = node.kind === "input" && !named_ && scalar(node.value) !== null;
   const value = bare ? "constant" : [node.shape.length ? shapeText(node.shape) : null, valueKnown(i, p) ? line(node.value) : "?"].filter(Boolean).join("  ");
   return { head, side, value, grad: gradientAt(i, p) };
@@ -43,16 +46,21 @@ function gradientAt(i, p) {
   const part = !all ? "…" : all.length === 1 ? `∇ ${digits(all[0])}` : `‖∇‖ ${digits(Math.hypot(...all))}`;
   return `${part} (${have} of ${of})`;
 }
-const insideOps = groups.map(() => ({ value: 0, grad: 0 })); // the positions at which all of a group is known
-forwardOrder.forEach((i) => pathOf(nodes[i].group).forEach((g) => {
-  insideOps[g].value = Math.max(insideOps[g].value, forwardAt.get(i));
-  insideOps[g].grad = Math.max(insideOps[g].grad, backwardAt.get(i) || 0);
-}));
+// Of every group: the positions at which all of it is known, the parameters that it takes, and the
+// nodes whose values leave it (what is said of its gradient is theirs).
+const insideOps = groups.map(() => ({ value: 0, grad: 0, takes: new Set(), leaving: new Set() }));
+for (const i of forwardOrder) for (const g of pathOf(nodes[i].group)) {
+  const group = insideOps[g];
+  group.value = Math.max(group.value, forwardAt.get(i));
+  group.grad = Math.max(group.grad, backwardAt.get(i) || 0);
+  for (const j of nodes[i].parents) if (nodes[j]?.kind === "parameter") group.takes.add(j);
+  if (i === data.loss || users[i].some((u) => !pathOf(nodes[u.node].group).includes(g))) group.leaving.add(i);
+}
 
 function measureCard(item) {
   const t = cardText(item, LAST);
-  const more = item.node !== undefined && arrivals[item.node].length > 1 ? wide(" (1 of 2)", "text") : 0;
-  const w = Math.max(wide(cut(t.head, "name", WIDEST - 30), "name") + (t.side ? wide(cut(t.side, "text", 80), "text") + 12 : 0), wide(cut(t.value, "text"), "text"), wide(t.grad, "text") + more + 14, 62);
+  const more = arrivals[item.node]?.length > 1 ? wide(" (1 of 2)", "text") : 0;
+  const w = Math.max(wide(cut(t.head, "name"), "name") + (t.side ? wide(t.side, "text") + 12 : 0), wide(cut(t.value, "text"), "text"), wide(t.grad, "text") + more + (nodes[item.node]?.fused ? 24 : 14), 62);
   return { w: Math.ceil(w) + 24, h: t.grad ? 62 : 46 };
 }
 
@@ -70,30 +78,30 @@ function shapeOf(kind, w, h_) {
 }
 
 function drawGraph() {
-  const seen = (picture.seen = visible());
+  const seen = visible();
   const measured = new Map(seen.keys.map((item) => [item.key, measureCard(item)]));
   const boxes = [...seen.homeOf.keys()].filter((k) => k[0] === "b");
-  for (const key of boxes) measured.set(key, { w: wide(clean(groups[Number(key.slice(1))].name, 40), "name") + 44, h: 0 });
-  const canvas = $("canvas"), room = { w: canvas.clientWidth || 900, h: canvas.clientHeight || 600 };
+  for (const key of boxes) measured.set(key, { w: wide(nameOf(key.slice(1)), "name") + 44, h: 0 });
+  const canvas = $("canvas"), room = { w: canvas.clientWidth || 900, h: (canvas.clientHeight || 644) - 44 };
   const fits = (l) => Math.min(room.w / l.w, room.h / l.h, 1.4);
-  let placed = layout(seen, measured, true);
-  if (!(seen.keys.length <= 60 && fits(placed) >= 0.8)) { // downwards, unless it fits from left to right
-    const down = layout(seen, measured, false);
-    if (down.w <= room.w || fits(down) >= fits(placed)) placed = down;
+  let placed = layout(seen, measured, false);
+  if (seen.keys.length <= 60) { // downwards, unless it fits from left to right
+    const right = layout(seen, measured, true);
+    if (fits(right) >= 0.8 || (placed.w > room.w && fits(right) > fits(placed))) placed = right;
   }
   picture.placed = placed;
   picture.fitted = fits(placed);
+  const ground = (key) => { const q = placed.where.get(key); return s("rect.ground", { x: q.x, y: q.y, width: q.w, height: q.h, rx: 8 }); };
   const box = (key) => {
-    const q = placed.where.get(key), g = Number(key.slice(1)), group = groups[g];
-    const label = cut(clean(group.name) || "(no name)", "name", Math.max(40, q.w - 44));
+    const q = placed.where.get(key), g = Number(key.slice(1));
     return s("g.box", { role: "button", tabindex: 0, "aria-expanded": "true", "data-key": key, transform: `translate(${q.x} ${q.y})`, click: () => toggle(g) },
-      s("rect.frame", { width: q.w, height: q.h, rx: 8 }), s("text", { x: 10, y: 17 }, label), s("text", { x: q.w - 18, y: 17 }, "−"));
+      s("rect.frame", { width: q.w, height: q.h, rx: 8 }), s("text", { x: 10, y: 17 }, nameOf(g)), s("text", { x: q.w - 18, y: 17 }, "−"));
   };
   const card = (item) => {
     const q = placed.where.get(item.key), folded = item.group !== undefined;
     const kind = folded ? "fold" : nodes[item.node].kind;
     const parts = { head: s("text.name", { x: 12, y: 20 }), side: s("text.quiet", { x: q.w - 12, y: 19, "text-anchor": "end" }), value: s("text", { x: 12, y: 36 }), grad: s("text.grad", { x: 12, y: 52 }) };
-    const marks = folded ? [s("text.name", { x: q.w - 12, y: 20, "text-anchor": "end" }, "+")] : [nodes[item.node].saved ? s("circle.saved", { cx: q.w - 11, cy: q.h - 11, r: 3 }) : null, nodes[item.node].fused ? s("path.fused", { d: `M${q.w - 31} ${q.h - 14}h9m-9 3h9m-9 3h9` }) : null];
+    const marks = folded ? [] : [nodes[item.node].saved ? s("circle.saved", { cx: q.w - 11, cy: q.h - 11, r: 3 }) : null, nodes[item.node].fused ? s("path.fused", { d: `M${q.w - 31} ${q.h - 14}h9m-9 3h9m-9 3h9` }) : null];
     const attributes = folded ? { role: "button", tabindex: 0, "aria-expanded": "false", click: () => toggle(item.group) } : linked(item.node);
     const element = s(folded ? "g" : "a", { class: `card ${kind}`, "data-key": item.key, transform: `translate(${q.x} ${q.y})`, ...attributes }, shapeOf(kind, q.w, q.h), Object.values(parts), marks);
     picture.cards.set(item.key, { item, element, parts, w: q.w, kind });
@@ -102,8 +110,8 @@ function drawGraph() {
   picture.cards.clear();
   picture.edges = seen.edges.map((edge, k) => ({ ...edge, element: s("path.edge", { d: placed.lines[k], "marker-end": "url(#head)" }) }));
   const tip = s("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerUnits: "userSpaceOnUse", markerWidth: 11, markerHeight: 11, orient: "auto" }, s("path", { d: "M0 .8L7.5 4L0 7.2Z", fill: "context-stroke" }));
-  const svg = s("svg", { role: "group", "aria-label": `Graph: ${seen.keys.length} cards`, viewBox: `0 0 ${placed.w} ${placed.h}` }, s("defs", tip),
-    boxes.map(box), s("g", { "aria-hidden": "true" }, picture.edges.map((e) => e.element)), seen.keys.map(card));
+  const svg = s("svg", { role: "group", "aria-label": `Graph: ${seen.keys.length} cards`, viewBox: `0 0 ${placed.w} ${placed.h}` },
+    s("g", { "aria-hidden": "true" }, tip, boxes.map(ground), picture.edges.map((e) => e.element)), boxes.map(box), seen.keys.map(card)); // names are above arrows
   canvas.replaceChildren(svg);
   zoom(Math.max(picture.fitted, 0.9));
 }
@@ -113,24 +121,23 @@ function zoom(scale) {
   for (const [side, length] of [["width", picture.placed.w], ["height", picture.placed.h]]) $("canvas").firstElementChild.setAttribute(side, Math.floor(length * scale));
 }
 
-const cardOf = (i) => { // the keys of the cards that stand for a node
-  const g = hider(i);
-  return g >= 0 ? [KEY.fold(g)] : [...picture.cards.keys()].filter((k) => k === KEY.card(i) || k.startsWith(`${KEY.card(i)}@`));
+const cardOf = (i) => { // the keys of the cards that stand for a node: its own, or closed boxes that have or take it
+  const own = [...picture.cards.keys()].filter((k) => k.split("@")[0] === KEY.card(i));
+  return own.length ? own : (isLeaf(i) ? users[i].map((u) => u.node) : [i]).map((j) => KEY.fold(hider(j)));
 };
 
 function updateGraph(p, focus, near) {
   const phase = phaseAt(p), now = new Set(focus === null ? [] : cardOf(focus)), around = new Set(near.flatMap(cardOf));
   for (const [key, { item, element, parts, w, kind }] of picture.cards) {
     const t = cardText(item, p);
-    parts.head.textContent = cut(t.head, "name", w - 24 - (t.side ? wide(cut(t.side, "text", 80), "text") + 8 : item.group !== undefined ? 14 : 0)) + " "; // a space: what a screen reader says are words
-    parts.side.textContent = cut(t.side, "text", 80) + " ";
+    parts.head.textContent = cut(t.head, "name", w - 24 - (t.side ? wide(t.side, "text") + 8 : 0)) + " "; // a space: what a screen reader says are words
+    parts.side.textContent = t.side + " ";
     parts.value.textContent = cut(t.value, "text", w - 22) + " ";
     parts.grad.textContent = cut(t.grad, "text", w - 20);
     const ahead = item.node !== undefined ? !valueKnown(item.node, p) : p < insideOps[item.group].value;
     element.setAttribute("class", `card ${kind}${ahead ? " ahead" : ""}${now.has(key) ? " now" : around.has(key) ? " near" : ""}`);
-    element.setAttribute("aria-description", kind === "fold" ? "folded box" : [kind, nodes[item.node].op].filter(Boolean).join(", "));
-    if (now.has(key)) element.setAttribute("aria-current", "step");
-    else element.removeAttribute("aria-current");
+    element.ariaDescription = kind === "fold" ? "folded box" : [kind, nodes[item.node].op].filter(Boolean).join(", ");
+    element.ariaCurrent = now.has(key) ? "step" : null;
   }
   const current = nodeAt(p);
   for (const { uses, element } of picture.edges) {

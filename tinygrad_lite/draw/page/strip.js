@@ -5,16 +5,15 @@ const sized = nodes.map((n, i) => i).filter((i) => nodes[i].kind !== "input" && 
 let spots = [];
 function drawStrip() {
   if (!$("strip").open || !dots.clientWidth) return;
-  const ratio = devicePixelRatio || 1, w = dots.clientWidth, tall = dots.clientHeight, left = 52, right = 10, top_ = 8, low = 8;
+  const ratio = devicePixelRatio || 1, w = dots.clientWidth, tall = dots.clientHeight, left = 52, right = 10;
   dots.width = w * ratio;
   dots.height = tall * ratio;
-  const draw = dots.getContext("2d"), probe = h("i");
+  const draw = dots.getContext("2d");
   draw.scale(ratio, ratio);
-  document.body.append(probe);
-  const colour = (variable) => ((probe.style.color = `var(--${variable})`), getComputedStyle(probe).color);
+  const colour = (variable) => ((dots.style.color = `var(--${variable})`), getComputedStyle(dots).color);
   const logs = sized.map((i) => Math.log10(Number(nodes[i].rms))), real = logs.filter(Number.isFinite);
-  const low10 = Math.floor(real.reduce((a, b) => Math.min(a, b), real[0] ?? 0)), high10 = Math.max(low10 + 1, Math.ceil(real.reduce((a, b) => Math.max(a, b), real[0] ?? 1)));
-  const y = (log) => (Number.isFinite(log) ? top_ + ((high10 - log) / (high10 - low10)) * (tall - top_ - low) : log < 0 ? tall - 3 : 3);
+  const [low_, high_] = range(real.length ? real : [0]), low10 = Math.floor(low_), high10 = Math.max(low10 + 1, Math.ceil(high_));
+  const y = (log) => (Number.isFinite(log) ? 8 + ((high10 - log) / (high10 - low10)) * (tall - 16) : log < 0 ? tall - 3 : 3);
   const x = (i) => left + ((i + 0.5) / nodes.length) * (w - left - right);
   draw.font = "11px sans-serif";
   draw.textAlign = "right";
@@ -36,7 +35,6 @@ function drawStrip() {
   }
   const spot = spots.find((q) => q.i === (state.node ?? nodeAt(state.p)));
   if (spot) { draw.strokeStyle = colour("ring"); draw.lineWidth = 2; draw.beginPath(); draw.arc(spot.x, spot.y, 6, 0, 7); draw.stroke(); }
-  probe.remove();
   dots.setAttribute("aria-label", `Sizes of ${sized.length} gradients, rms from 1e${low10} to 1e${high10}`);
 }
 dots.addEventListener("click", (event) => {

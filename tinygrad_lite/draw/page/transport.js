@@ -57,8 +57,8 @@ function go(p, keepPlaying = false) {
 }
 function openNode(i) {
   pause();
-  const hidden = hider(i) >= 0;
-  reveal(i);
+  const hidden = cardOf(i).every((key) => key.startsWith("g"));
+  if (hidden) reveal(i);
   state.node = i;
   if (hidden) drawGraph();
   render();
