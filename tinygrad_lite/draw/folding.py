@@ -99,7 +99,8 @@ def fold(
 def _scopes(cards: list[Card]) -> Box:
     top = Box("", "scope", [], open=True)
     boxes: dict[Scope | None, Box] = {None: top}
-    taken = (j for i, card in enumerate(cards) if card.parents for j in (*card.parents, i) if j >= 0)
+    steps = ((i, card.parents) for i, card in enumerate(cards) if card.parents)
+    taken = (j for i, parents in steps for j in (*parents, i) if j >= 0)
     for i in dict.fromkeys([*taken, *range(len(cards))]):  # a leaf comes where it is first taken
         card = cards[i]
         if card.scope not in boxes:
