@@ -84,8 +84,8 @@ def rnn(steps=1111):
 GRAPHS = {"neuron": neuron, "softmax": softmax, "cnn": cnn, "rnn": rnn}
 
 
-@pytest.fixture(scope="session")
-def browser():
+@pytest.fixture(scope="module")
+def browser():  # closed after this module: its event loop would be in the way of asyncio.run
     sync = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium")
@@ -93,7 +93,7 @@ def browser():
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     return {
