@@ -1,5 +1,6 @@
 # make demo   installs into .venv and runs the demos      make test   installs into .venv and tests
-# make lint   ruff     make types   mypy     make bench   side by side with other engines
+# make lint   ruff     make types   mypy
+# make bench  side by side with other engines, writes benchmarks/RESULTS.md     make bench-quick   in two minutes
 # make clean  removes what these made     PYTHON=python3.12 make ...   chooses the interpreter
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types bench peers clean
+.PHONY: demo test lint types bench bench-quick peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demos
@@ -32,8 +33,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy --strict
 
 bench: peers
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: peers
+	$(BIN)/python benchmarks/bench.py --seconds 1
 
 peers: $(VENV)/.peers
 
