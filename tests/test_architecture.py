@@ -113,7 +113,7 @@ def test_the_package_stays_small():
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
     assert sum(sizes.values()) <= 780, sizes
-    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 6900
+    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 7000
 
 
 def test_importing_is_light():

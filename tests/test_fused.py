@@ -8,6 +8,8 @@ import pytest
 
 import tinygrad_lite as tg
 from tinygrad_lite import functional as F
+from tinygrad_lite import fused as fast_paths
+from tinygrad_lite import loss_table as table
 from tinygrad_lite.fused import COMPOSED
 from tinygrad_lite.primitives import BY_NAME
 from tinygrad_lite.tensor import Node
@@ -289,6 +291,46 @@ def test_attention_keeps_nothing_quadratic():
     node = F.attention(q, q, q).grad_fn
     held = [v for v in (*node.args, node.out) if isinstance(v, np.ndarray)]
     assert max(v.size for v in held) == q.size
+
+
+def test_cross_entropy_saves_once():
+    """Its probabilities become the gradient in place: a second pass must not read them."""
+    x, t, scale = tg.tensor(normal(9, 8), requires_grad=True), below(8, 9), positive(9)
+    loss = COMPOSED["cross_entropy"](x, t, scale)
+    loss.backward()
+    expected, x.grad = x.grad.data, None
+    loss = table.cross_entropy(x, t, scale)
+    node = loss.grad_fn
+    assert node.params["saved"][0][0] is x.data
+    loss.backward(retain_graph=True)
+    first, kept = x.grad.data, x.grad.data.copy()
+    assert node.params["saved"] == []
+    np.testing.assert_allclose(first, expected, rtol=0, atol=1e-15)
+    x.grad = None
+    loss.backward(retain_graph=True)
+    assert not np.shares_memory(first, x.grad.data)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, x.grad.data)
+    x.grad = None
+    node.primitive.forward(x.data + 1e3 * X, t, scale, **node.params)  # as a nudged graph runs it
+    loss.backward()
+    np.testing.assert_array_equal(first, x.grad.data)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "layer_norm", "rms_norm"])
+def test_blocks_cover_everything(function, monkeypatch):
+    """With blocks of three rows, the last of which is shorter, as without blocks."""
+    args, params = SAMPLES[function][0]
+    args, composed = (normal(10, 8), *args[1:]), COMPOSED[function]
+    if function == "cross_entropy":
+        args = args[0], below(8, 10), positive(10)
+    expected, fast = run(composed, function, args, params), BY_NAME[function]
+    monkeypatch.setattr(fast_paths, "CACHE", 3 * 8 * 8)
+    x = tg.tensor(args[0], requires_grad=True)
+    out = fast(x, *args[1:], **params)
+    out.backward(np.random.default_rng(5).standard_normal(out.shape))
+    np.testing.assert_allclose(out.data, expected[0].data, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(x.grad.data, expected[1][0], rtol=0, atol=1e-13)
 
 
 def test_erf_is_precise():

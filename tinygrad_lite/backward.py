@@ -46,11 +46,11 @@ def fit(g: Any, like: Any) -> Any:
     sum.
     """
     shape = like.shape
+    if g.shape != shape and g.shape[(extra := g.ndim - len(shape)) :] == shape:
+        g = g.sum(axis=tuple(range(extra)))  # leading axes only, as of a bias over its batch
     if g.shape != shape:
-        extra = g.ndim - len(shape)
-        axes = tuple(range(extra)) + tuple(
-            i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1
-        )
+        ones = [i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1]
+        axes = (*range(extra), *ones)
         if extra < 0 or any(g.shape[i] != n for i, n in enumerate(shape, extra) if i not in axes):
             raise ValueError(
                 f"a gradient rule returned shape {g.shape} for an argument of shape {shape}"
@@ -186,7 +186,7 @@ def _is_fresh(piece: Any, given: Iterable[Any], pieces: Sequence[Any] | None) ->
     if piece.__class__ is not ndarray:
         return True
     shared = pieces is not None and sum(other is piece for other in pieces) > 1
-    return piece.base is None and not shared and all(piece is not value for value in given)
+    return piece.base is None and not shared and id(piece) not in map(id, given)
 
 
 def backward(

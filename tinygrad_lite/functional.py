@@ -236,7 +236,7 @@ def dropout(
 ) -> Any:
     """Zero entries with probability p and divide the others by 1 - p; x itself unless training."""
     x = operand(x)
-    mask, scale = _keep("dropout: p", p, x.shape if training else 0, rng)
+    mask, scale = _keep("dropout: p", p, x.shape if training and p > 0 else 0, rng)
     return _dropout(x, mask, scale=scale, fused=fused) if training and p > 0 else x
 
 
@@ -280,12 +280,15 @@ def _check(name: str, shape: Any, **given: Any) -> list[Any]:
     return _arrays(*given.values())
 
 
-def _check_linear(name: str, x: Any, weight: Any, bias: Any) -> list[Any]:
-    x, weight = _arrays(x, weight)
-    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        shapes = f"x {x.shape} and weight {weight.shape}"
+def _check_linear(name: str, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    x, weight = operand(x), operand(weight)
+    given, shape = x.shape, weight.shape
+    if not given or len(shape) != 2 or given[-1] != shape[1]:
+        shapes = f"x {given} and weight {shape}"
         raise ValueError(f"{name}: expected (..., features) and (outputs, features), got {shapes}")
-    return [x, weight, *_check(name, weight.shape[:1], bias=bias)]
+    if bias is not None and (bias := operand(bias)).shape != shape[:1]:
+        raise ValueError(f"{name}: expected bias of shape {shape[:1]}, got {bias.shape}")
+    return x, weight, bias
 
 
 def linear(x: Any, weight: Any, bias: Any = None, fused: bool = True) -> Any:

@@ -30,11 +30,22 @@ def equals(fast: Primitive) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
         @functools.wraps(composition)
         def either(*args: Any, fused: bool = True, **params: Any) -> Any:
+            if fused and "saved" in fast.params:
+                params["saved"] = []  # a place for what the forward pass leaves to the rule
             return (fast if fused else composition)(*args, **params)
 
         return either
 
     return pair
+
+
+CACHE = 1 << 18  # bytes of a block: with two or three temporaries it stays in the L2 cache
+
+
+def blocks(x: Array) -> list[slice]:
+    """Parts of axis 0 that stay in the cache, for several passes over x at one reading of it."""
+    step = max(1, CACHE * len(x) // max(1, x.nbytes))
+    return [slice(i, i + step) for i in range(0, len(x), step)]
 
 
 # Softmax and its losses. z = x - max(x) keeps exp from overflowing.
@@ -65,26 +76,52 @@ log_softmax = primitive(
 )
 
 
-def _cross_entropy(x: Array, target: Array, scale: Array, total: bool = True) -> Array:
+def _exp_of_classes(x: Array) -> tuple[Array, Array, Array]:
+    """max x, exp(x - max x) and its sum, over classes: in blocks, so that x is read only once."""
+    p, (top, total) = np.empty_like(x), np.empty((2, len(x), 1, *x.shape[2:]), x.dtype)
+    for block in blocks(x):
+        np.max(x[block], axis=1, keepdims=True, out=top[block])
+        e = np.subtract(x[block], top[block], out=p[block])
+        np.exp(e, out=e)
+        np.einsum("nc...->n...", e, out=total[block][:, 0])
+    return top, p, total
+
+
+def _at(t: Array) -> tuple[Array, ...]:
+    """The index of every sample's label."""
+    n, *places = np.indices(t.shape, sparse=True)
+    return n, t, *places
+
+
+def _cross_entropy(
+    x: Array, target: Array, scale: Array, total: bool = True, saved: Any = None
+) -> Array:
     """Per sample scale * -log softmax(x)[target], over classes on axis 1; summed if `total`."""
-    z = x - np.max(x, axis=1, keepdims=True)
-    picked = np.take_along_axis(z, np.expand_dims(target, 1), axis=1)[:, 0]
-    out = scale * (np.log(np.sum(np.exp(z), axis=1)) - picked)
+    top, p, s = _exp_of_classes(x)
+    if saved is not None:  # for the rule: x, to know it by, and what it would compute again
+        saved[:] = [(x, p, s)]
+    out = scale * (np.log(s[:, 0]) - (x[_at(target)] - top[:, 0]))
     return np.sum(out) if total else out
 
 
 def _cross_entropy_x(
-    g: Array, out: Array, x: Array, t: Array, s: Array, total: bool = True
+    g: Array, out: Array, x: Array, t: Array, s: Array, total: bool = True, saved: Any = None
 ) -> Array:
-    """(softmax(x) - onehot) * scale: the two arrivals at the logits, already added up."""
-    p, at = softmax(x, axis=1), np.expand_dims(t, 1)
+    """(softmax(x) - onehot) * scale: the two arrivals at the logits, already added up.
+
+    On arrays, what the forward pass saved becomes the gradient, in place: no second exp, one-hot or
+    copy. It is taken out of `saved`, so that a second backward pass computes it again.
+    """
     slope = np.expand_dims(np.broadcast_to(g * s, t.shape), 1)
-    if isinstance(p, np.ndarray) and isinstance(slope, np.ndarray):  # no one-hot, no copy
-        p *= slope
-        np.put_along_axis(p, at, np.take_along_axis(p, at, axis=1) - slope, axis=1)
+    if isinstance(x, np.ndarray) and isinstance(slope, np.ndarray):
+        of, p, sums = saved.pop() if saved else (None, None, None)
+        if of is not x:  # nothing was saved, or for another x
+            _, p, sums = _exp_of_classes(x)
+        p *= slope / sums
+        p[_at(t)] -= slope[:, 0]
         return p
-    one_hot = at == np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2))
-    return slope * (p - one_hot.astype(x.dtype))
+    one_hot = np.expand_dims(t, 1) == np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2))
+    return slope * (softmax(x, axis=1) - one_hot.astype(x.dtype))
 
 
 cross_entropy = primitive(
@@ -305,6 +342,54 @@ def _standard(x: Array, axes: tuple[int, ...], eps: float, centred: bool) -> tup
     return d * r, r
 
 
+def _alike(*values: Array) -> bool:
+    """Whether all that is given are single or double precision arrays of one dtype, not empty."""
+    kinds = {(type(v), v.dtype.char) for v in values if v is not None}
+    return kinds in ({(np.ndarray, "f")}, {(np.ndarray, "d")}) and values[0].size > 0
+
+
+def _centred(x: Array, eps: float, centred: bool, out: Array = None) -> tuple[Array, Array]:
+    """x - mean, and 1 / √(var + eps), for the rows of a matrix; sums as matrix products."""
+    d = np.subtract(x, x @ np.ones((x.shape[1], 1), x.dtype) / x.shape[1] if centred else 0, out)
+    return d, 1 / np.sqrt(np.einsum("ij,ij->i", d, d)[:, None] / x.shape[1] + eps)
+
+
+def _norm_rows(x: Array, w: Array, b: Array, eps: float, centred: bool, size: Any) -> Array:
+    """The last axes normalised, in blocks and in place: memory is read once and written once."""
+    out, n = np.empty_like(x, order="C"), math.prod(size)
+    x, rows = x.reshape(-1, n), out.reshape(-1, n)
+    for i in blocks(x):
+        y, r = _centred(x[i], eps, centred, rows[i])
+        y *= r
+        if w is not None:
+            y *= w.ravel()
+        if b is not None:
+            y += b.ravel()
+    return out
+
+
+def _norm_rows_back(
+    needs: Any, g: Array, x: Array, w: Array, eps: float, centred: bool, size: Any
+) -> list[Any]:
+    """The closed form below, in blocks; sums over rows and columns are products with vectors."""
+    w = np.ones_like(x, shape=size) if w is None else w
+    dx, dw, db, n = np.empty_like(x, order="C"), np.zeros_like(w), np.zeros_like(w), w.size
+    x, g, w, rows = x.reshape(-1, n), g.reshape(-1, n), w.ravel(), dx.reshape(-1, n)
+    for i in blocks(x):
+        (d, r), y = _centred(x[i], eps, centred), g[i]
+        gd = y * d
+        dw += (r[:, 0] @ gd).reshape(size)
+        db += (np.ones_like(r[:, 0]) @ y).reshape(size)
+        if needs[0]:  # h - x̂ mean(h x̂) - mean(h), times r
+            h = np.multiply(y, w, out=rows[i])
+            d *= (gd @ w)[:, None] * (r * r / n)
+            h -= d
+            if centred:
+                h -= (y @ w)[:, None] / n
+            h *= r
+    return [dx, dw, db][: len(needs)]
+
+
 def _norm(name: str, layout: Layout, params: str, centred: bool = True) -> Primitive:
     """`layout` gives the shape to view x in, the axes to normalise there, and the axes of x that
     share a weight."""
@@ -314,6 +399,8 @@ def _norm(name: str, layout: Layout, params: str, centred: bool = True) -> Primi
 
     def forward(x: Array, w: Array, b: Array = None, eps: float = 1e-5, **params: Any) -> Array:
         shape, axes, shared = layout(x, **params)
+        if layout is _trailing and _alike(x, w, b):
+            return _norm_rows(x, w, b, eps, centred, x.shape[axes[0] :])
         out = _standard(x.reshape(shape), axes, eps, centred)[0].reshape(x.shape)
         out = out if w is None else out * wide(w, x, shared)
         return out if b is None else out + wide(b, x, shared)
@@ -323,6 +410,8 @@ def _norm(name: str, layout: Layout, params: str, centred: bool = True) -> Primi
         **params: Any,
     ) -> list[Any]:  # fmt: skip
         shape, axes, shared = layout(x, **params)
+        if layout is _trailing and _alike(g, x, w):
+            return _norm_rows_back(needs, g, x, w, eps, centred, x.shape[axes[0] :])
         xhat, r = _standard(x.reshape(shape), axes, eps, centred)
         dx = dw = db = None
         if needs[0]:
@@ -366,15 +455,22 @@ group_norm = _norm(
 # Attention: softmax(scale * q @ k.T + mask) @ v, row by row of q
 
 
+def _own(x: Array) -> Array | None:
+    """`out=` for writing over an array just made: fresh memory costs more than a pass over it."""
+    return x if isinstance(x, np.ndarray) and x.dtype.kind == "f" else None
+
+
 def _attend(q: Array, k: Array, m: Array | None, scale: float) -> Array:
     """The probabilities; a row in which nothing may be attended to is 0."""
-    s = (q * scale) @ np.swapaxes(k, -1, -2)
+    s = q @ np.swapaxes(k, -1, -2)
+    s = np.multiply(s, scale, out=_own(s))
     if m is not None:
         s = np.where(m, s, -np.inf) if m.dtype == np.bool_ else s + m
     top = np.max(raw(s), axis=-1, keepdims=True)  # a constant shift, which changes nothing
-    e = np.exp(s - np.where(top == -np.inf, 0, top))
+    s = np.subtract(s, np.where(top == -np.inf, 0, top), out=_own(s))
+    e = np.exp(s, out=_own(s))
     total = np.sum(e, axis=-1, keepdims=True)
-    return e / np.where(total == 0, 1, total)
+    return np.divide(e, np.where(total == 0, 1, total), out=_own(e))
 
 
 def _attention(
@@ -393,8 +489,11 @@ def _attention_back(
     dv = np.swapaxes(p if d is None else p * d * kept, -1, -2) @ g
     dp = g @ np.swapaxes(v, -1, -2)
     dp = dp if d is None else dp * d * kept
-    ds = p * (dp - np.sum(g * out, axis=-1, keepdims=True))
-    return [ds @ k * scale, np.swapaxes(ds, -1, -2) @ q * scale, dv, ds, None]
+    dp = np.subtract(dp, np.einsum("...i,...i->...", g, out)[..., None], out=_own(dp))
+    ds = np.multiply(p, dp, out=_own(dp))
+    dq, dk = ds @ k, np.swapaxes(ds, -1, -2) @ q
+    dq, dk = (np.multiply(x, scale, out=_own(x)) for x in (dq, dk))
+    return [dq, dk, dv, ds, None]
 
 
 attention = primitive(_attention, joint=_attention_back, saves="oqkvmd", name="attention")

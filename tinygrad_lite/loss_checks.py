@@ -69,15 +69,16 @@ def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) ->
         raise ValueError(
             f"{name}: inputs of shape {x.shape} need targets of shape {expected}, got {t.shape}"
         )
-    n = x.shape[1]
-    wrong = np.argwhere(((t < 0) | (t >= n)) & (t != ignore_index))
-    if wrong.size:
-        i = tuple(int(k) for k in wrong[0])
-        at = ", ".join(map(str, i))
-        raise ValueError(
-            f"{name}: target[{at}] = {t[i]}, but logits have {n} classes (0 to {n - 1})"
-        )
-    return t
+    n, indices = x.shape[1], t.astype(np.intp)
+    if t.size and indices.view(np.uintp).max() >= n:  # as unsigned, a negative index is huge
+        wrong = np.argwhere(((t < 0) | (t >= n)) & (t != ignore_index))
+        if wrong.size:
+            i = tuple(int(k) for k in wrong[0])
+            at = ", ".join(map(str, i))
+            raise ValueError(
+                f"{name}: target[{at}] = {t[i]}, but logits have {n} classes (0 to {n - 1})"
+            )
+    return indices
 
 
 def batched(name: str, x: Any, t: Any) -> tuple[Any, Any, bool]:
@@ -112,7 +113,8 @@ def run(name: str, kernel: Any, xs: tuple[Any, ...], *rest: Any, **params: Any) 
     """The kernel's result; NaN in it that comes from an input is an error."""
     with np.errstate(invalid="ignore"):
         out = kernel(*xs, *rest, **params)
-    if np.isnan(raw(out)).any():
+    value = raw(out)
+    if np.isnan(value).any() if value.ndim else value != value:  # only NaN differs from itself
         for k, x in enumerate(xs):
             wrong = np.argwhere(~np.isfinite(raw(x)))
             if wrong.size:
@@ -183,13 +185,15 @@ def index_scale(
     An ignored one becomes a class whose loss is finite, since 0 * inf would be NaN.
     """
     t = class_indices(name, x, t, ignore_index)
+    factor, total = reduction_factor(name, reduction, t.size, len(x))
     counted = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
-    t = t.astype(np.intp)
     if not counted.all():
         t = np.where(counted, t, np.argmax(raw(x), axis=1))
+    elif w is None:  # the usual case: all samples count alike, so nothing need be added up
+        each = np.full(t.shape, factor, x.dtype)
+        return t, each, each, total
     each = counted.astype(x.dtype)
     scale = each if w is None else each * w[t]
-    factor, total = reduction_factor(name, reduction, t.size, len(x))
     if reduction == "mean":
         if not np.any(scale):
             raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")

@@ -307,7 +307,8 @@ def cross_entropy(
            [ 0.00793812,  0.05865521, -0.06659332]], dtype=float32)
     """
     name = "cross_entropy"
-    check.no_gradient(name, "label_smoothing", label_smoothing)
+    if label_smoothing.__class__ is not float:
+        check.no_gradient(name, "label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in 0 to 1, got {label_smoothing}")
     x, t, added = check.batched(name, input, target)

@@ -132,7 +132,7 @@ class Node:
 
 def _spec(value: Any) -> Any:
     """The value while it is small, else its shape and dtype."""
-    if value.__class__ in SCALARS or value.size <= SMALL:
+    if value.__class__ is Spec or value.__class__ in SCALARS or value.size <= SMALL:
         return value
     return Spec(value.shape, value.dtype)
 

@@ -330,7 +330,7 @@ class Container(Module):
     # fmt: off
     def items(self) -> list[tuple[str, Any]]: return list(self._own(Module, Parameter).items())
     def __len__(self) -> int: return len(self.items())
-    def __iter__(self) -> Iterator[Any]: return iter([module for _, module in self.items()])
+    def __iter__(self) -> Iterator[Any]: return iter(self._own(Module, Parameter).values())
     # fmt: on
 
     def __getitem__(self, index: Any) -> Any:

@@ -124,34 +124,44 @@ class Optimizer:
         `closure` clears gradients, computes the loss, runs `backward()` and returns the loss. A
         gradient of another shape, or a read-only parameter, is refused before anything changes.
         """
-        with enable_grad():
-            loss, todo = closure() if closure else None, []
+        loss, todo = None, []
+        if closure:
+            with enable_grad():
+                loss = closure()
         for i, (p, group) in enumerate(self._pairs()):
-            if p.grad is not None and p.requires_grad:
-                w, g = (p.data if p.ndim else np.array(p.data)), np.asarray(p.grad.data)
+            if (grad := p._grad) is not None and p._node is not None:
+                w, g = p._data, np.asarray(grad._data)
+                w = w if g.ndim else np.array(w)
                 if g.shape != w.shape or not w.flags.writeable:
                     raise ValueError(
                         f"parameter {i} has shape {w.shape}, its gradient {g.shape}: they must "
                         "agree, and its data must be writeable"
                     )
-                todo.append((p, group, w, g.astype(w.dtype, casting="same_kind", copy=False)))
+                if g.dtype is not w.dtype:
+                    g = g.astype(w.dtype, casting="same_kind", copy=False)
+                todo.append((p, group, w, g))
+        shared = {  # what all parameters of a group have in common is looked up once
+            id(group): (self._names(group), {name: group[name] for name in self.defaults})
+            for group in self.param_groups
+        }
         for p, group, w, g in todo:
+            names, options = shared[id(group)]
             state = self.state.setdefault(p, {"step": 0})
             state["step"] += 1
-            for name in self._names(group):
+            for name in names:
                 if name not in state:
                     state[name] = np.full_like(w, group.get("initial_accumulator_value", 0))
-            if (w.shape, w.dtype) not in self._scratch:
-                self._scratch[w.shape, w.dtype] = np.empty_like(w), np.empty_like(w)
-            s, spare = self._scratch[w.shape, w.dtype]
+            if (scratch := self._scratch.get((w.shape, w.dtype))) is None:
+                scratch = self._scratch[w.shape, w.dtype] = np.empty_like(w), np.empty_like(w)
+            s, spare = scratch
             if group.get("maximize"):
                 g = np.negative(g, out=spare)
             if (decay := group.get("weight_decay")) and self.decoupled:
                 w *= 1 - group["lr"] * decay
             elif decay:
                 g = np.add(g, np.multiply(w, decay, out=s), out=spare)
-            self.update(w, g, state, s, **{name: group[name] for name in self.defaults})
-            if p.ndim:
+            self.update(w, g, state, s, **options)
+            if w.ndim:
                 changed(p)
             else:
                 p.data = w
