@@ -20,55 +20,60 @@ from .fused import equals
 from .primitives import Array, Primitive, primitive
 from .windows import Sizes, Taps, Window, cut, pair, plane, swapped, window_of, windows
 
-CACHE = 1 << 20  # bytes of a block of the batch, with its columns: they stay in the L2 cache
+CACHE = 3 << 19  # bytes of a block of the batch: its columns and sums stay in the L2 cache
+SMALL = 10**6  # multiplications: BLAS multiplies smaller matrices faster, without packing them
 
-# Convolution. The last axis of the kernel is unrolled: its taps become rows of one matrix. The
-# kernel's rows are summed over, in products with slices of that matrix.
+# Convolution. The last axis of the kernel is unrolled: its taps become rows of a matrix, one for
+# each row of the images, in which some images lie side by side. The kernel's rows are summed over,
+# in products with these matrices.
 
 
-def columns(x: Array, taps: Taps, width: int, outputs: int) -> Iterator[tuple[slice, Array]]:
-    """By block of the batch, in one buffer: part[n, c, j, h, o] = x[n, c, h, i], (o, i) = taps[j].
+def together(inputs: int, outputs: int, groups: int, height: int, width: int, bytes: int) -> int:
+    """How many images form a block, a power of two: products are small and the block in the cache.
 
-    `outputs` is how many channels will be made of them: with these a block stays in the cache.
+    Wide layers, where one would be too few columns for a small product, get 128 columns.
     """
-    n, c, h, w = x.shape
-    step = max(1, CACHE // max(1, x.itemsize * h * width * (c * len(taps) + 2 * outputs)))
-    bare = width == w and taps == [(range(w), range(w))]
-    buffer = np.zeros((0 if bare else min(n, step), c, len(taps), h, width), x.dtype)
+    most = SMALL * groups**2 // (inputs * outputs * width)
+    fit = CACHE // (bytes * height * width * (inputs + 2 * outputs))
+    most = min(most, fit) if most * width >= 32 else 128 // width
+    return 1 << max(1, most).bit_length() - 1
+
+
+def columns(x: Array, taps: Taps, width: int, step: int) -> Iterator[tuple[slice, Array]]:
+    """By `step` images, in one buffer: part[h, c, j, n, o] = x[n, c, h, i], (o, i) = taps[j]."""
+    n, c, h, _ = x.shape
+    buffer = np.zeros((h, c, len(taps), min(n, step), width), x.dtype)
     for start in range(0, n, step):
-        block = x[start : start + step]
-        part = block[:, :, None] if bare else buffer[: len(block)]
-        for j, (o, i) in enumerate([] if bare else taps):
+        block = x[start : start + step].transpose(2, 1, 0, 3)
+        part = buffer[:, :, :, : block.shape[2]]
+        for j, (o, i) in enumerate(taps):
             part[:, :, j, :, cut(o)] = block[..., cut(i)]
         yield slice(start, start + step), part
 
 
 def correlate(x: Array, w: Array, b: Any, taps: list[Taps], size: Sizes) -> Array:
     """out[o] = b + the sum over kernel rows k of w[k] @ columns[i]; w: (k, groups, out, in, j)."""
-    kernel, groups, m, *_ = w.shape
+    (kernel, groups, m, *_), n, width = w.shape, len(x), size[1]
     w = np.ascontiguousarray(w).reshape(kernel, groups, m, -1)
-    every = w.swapaxes(0, 1).reshape(groups, kernel * m, -1)
-    out = np.empty((len(x), groups * m, *size), np.result_type(x, w, b))
+    out = np.empty((n, groups * m, *size), np.result_type(x, w, b))
+    height = max(x.shape[2], size[0])
+    step = together(groups * w.shape[3], groups * m, groups, height, width, out.itemsize)
     rows = [(k, o, i) for k, (o, i) in enumerate(taps[0]) if o]
     rows.sort(key=lambda row: -len(row[1]))  # the fullest first: it need not add to anything
-    if not rows or len(rows[0][1]) < size[0]:
-        out[...] = b
-    # In narrow layers one product of all rows is faster, if it leaves no row of the image unused.
-    tall = m < 64 <= w.shape[3] and taps[0][0][1].step == 1
-    with np.errstate():
-        np.setbufsize(1024)  # copying short rows into large buffers takes longer than adding them
-        for block, part in columns(x, taps[1], size[1], groups * m):
-            shape = len(part), groups, w.shape[3], -1
-            if tall:
-                terms = every @ part.reshape(shape)
-                terms = terms.reshape(len(part), groups, kernel, m, -1, size[1])
-            for k, o, i in rows:
-                at = out[block, :, cut(o)]
-                if tall:
-                    term = terms[:, :, k, :, cut(i)]
-                else:
-                    term = w[k] @ part[:, :, :, cut(i)].reshape(shape)
-                np.add(term.reshape(at.shape), b if k == rows[0][0] else at, out=at)
+    first = rows[0][0] if rows and len(rows[0][1]) == size[0] else None
+    sums, terms = np.empty((2, size[0], groups, m, min(n, step) * width), out.dtype)
+    for block, part in columns(x, taps[1], width, step):
+        part = part.reshape(len(part), groups, w.shape[3], -1)
+        total, term = sums[..., : part.shape[3]], terms[..., : part.shape[3]]
+        if first is None:
+            total[...] = 0
+        for k, o, i in rows:
+            if k == first:
+                np.matmul(w[k], part[cut(i)], out=total)
+            else:
+                total[cut(o)] += np.matmul(w[k], part[cut(i)], out=term[: len(o)])
+        images = total.reshape(size[0], groups * m, -1, width).transpose(2, 1, 0, 3)
+        np.add(images, b, out=out[block])
     return out
 
 
@@ -84,20 +89,19 @@ def _conv_input(y: Array, w: Array, size: Sizes, window: Window) -> Array:
 
 
 def _conv_weight(x: Array, y: Array, window: Window) -> Array:
-    """out[k] = the sum over the batch of columns @ y[o].T, for kernel rows k."""
+    """out[k] = the sum over rows and blocks of columns @ y[o].T, for kernel rows k."""
     n, channels, height, width = y.shape
     (rows, cols), groups = window.taps(x.shape[2:]), window.groups
-    m = channels // groups
-    shape = window.kernel[0], groups, x.shape[1] // groups * window.kernel[1], m
-    out = np.zeros(shape, np.result_type(x, y))
-    y = y.reshape(n, groups, m, height, width).transpose(0, 1, 3, 4, 2)
-    y = np.ascontiguousarray(y) if shape[2] > 32 else y  # BLAS takes longer on a transpose
-    for block, part in columns(x, cols, width, channels):
+    m, inputs = channels // groups, x.shape[1] * window.kernel[1]
+    out = np.zeros((window.kernel[0], groups, inputs // groups, m), np.result_type(x, y))
+    step = together(inputs, channels, groups, max(height, x.shape[2]), width, out.itemsize)
+    y = y.reshape(n, groups, m, height, width).transpose(3, 1, 0, 4, 2)
+    for block, part in columns(x, cols, width, step):
+        part = part.reshape(len(part), groups, inputs // groups, -1)
+        back = np.ascontiguousarray(y[:, :, block]).reshape(height, groups, -1, m)
         for k, (o, i) in enumerate(rows):
             if o:
-                strip = part[:, :, :, cut(i)].reshape(len(part), *shape[1:3], -1)
-                back = y[block, :, cut(o)].reshape(len(part), groups, -1, m)
-                out[k] += np.sum(strip @ back, axis=0)
+                out[k] += np.sum(part[cut(i)] @ back[cut(o)], axis=0)
     out = out.reshape(len(out), groups, -1, window.kernel[1], m).transpose(1, 4, 2, 0, 3)
     return out.reshape(channels, -1, *window.kernel)
 

@@ -29,16 +29,25 @@ from .windows import (
     windows,
 )
 
+CACHE = 1 << 19  # bytes of a block of the batch
+
 # The largest entry of each window
 
 
 def _max_pool_input(y: Array, x: Array, largest: Array, window: Window) -> Array:
     """Each y goes to the first entry of its window that is no less than the largest."""
-    out, undecided = np.zeros(x.shape, y.dtype), np.ones(y.shape, bool)
-    for o, i in window.moves(x.shape[2:]):
-        hit = undecided[o] & ~(x[i] < largest[o])
-        undecided[o] ^= hit
-        out[i] += y[o] * hit
+    out, moves = np.zeros(x.shape, y.dtype), window.moves(x.shape[2:])
+    apart = all(s >= d * (k - 1) + 1 for k, s, _, d in window.axes())  # no entry is in two windows
+    step = max(1, CACHE // max(1, x[:1].nbytes))  # by blocks of the batch that stay in the cache
+    for at in [slice(n, n + step) for n in range(0, len(x), step)]:
+        part, back, undecided = x[at], out[at], np.ones(y[at].shape, bool)
+        for o, i in moves:
+            hit = undecided[o] & ~(part[i] < largest[at][o])
+            undecided[o] ^= hit
+            if apart:
+                np.multiply(y[at][o], hit, out=back[i])
+            else:
+                back[i] += y[at][o] * hit
     return out
 
 

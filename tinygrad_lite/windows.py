@@ -85,11 +85,16 @@ def _overlap(y: Array, size: Sizes, window: Window) -> Array:
 def along(f: Any, start: float, x: Array, taps: list[Taps], size: Sizes) -> Array:
     """out[o] = f(out[o], x[i]) for every tap, from `start`: rows first, then columns."""
     for axis in (2, 3):
-        out = np.full((*x.shape[:axis], size[axis - 2], *x.shape[axis + 1 :]), start, x.dtype)
-        source, target = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
-        for o, i in taps[axis - 2]:
+        each, source = taps[axis - 2], np.moveaxis(x, axis, 0)
+        if len(each) > 1 and len(each[0][0]) == len(each[1][0]) == size[axis - 2]:
+            (_, i), (_, j), *each = each  # two taps that reach every output need no start
+            target = f(source[cut(i)], source[cut(j)])
+        else:
+            shape = (*x.shape[:axis], size[axis - 2], *x.shape[axis + 1 :])
+            target = np.moveaxis(np.full(shape, start, x.dtype), axis, 0)
+        for o, i in each:
             f(target[cut(o)], source[cut(i)], out=target[cut(o)])
-        x = out
+        x = np.moveaxis(target, 0, axis)
     return x
 
 
