@@ -79,29 +79,33 @@ LABELS |= {"composed": "ours, `fused=False`"} | {n: f"{n}, by {SHORT}" for n in 
 
 # Of a row that misses an aim: what the limit is, in a sentence.
 LIMITS = {
-    "chain": "An operation takes 3.4 µs both ways, 0.75 of them in NumPy; the rest is some 50 lines of "
-    "bytecode per node. The largest part that could go (11 %) is comparing each gradient's "
-    "shape and dtype with its argument's, which catches wrong rules.",
-    "mlp-small": "NumPy's calls alone are what the hand-written code takes. Beside them: six recorded "
-    "operations (3.6 µs each), a walk over 13 nodes (17 to 20 µs), eleven calls of modules "
-    "and layers, six parameters to update (3.5 µs each), and the loss's checks of labels and "
-    "NaN.",
-    "mlp": "The products in PyTorch's layout of weights (outputs, inputs) take 240 µs: at 32 rows, x "
-    "@ w.T takes half as long again as x @ w, which the hand-written code, autograd, MyGrad "
-    "and JAX have. What remains is Python: the 110 µs of the row above, with colder caches.",
-    "mlp-wide": "17 ms are matrix products (3.5 GFLOP), the same as by hand. relu's results are new "
-    "arrays (a picture shows both sides of it), and SGD passes over 1.9 M weights twice.",
-    "cross-entropy": "Five passes over 16 MB at 0.06 to 0.4 ns an entry make 4.7 ms; the rest is memory "
-    "traffic and a fresh array of 16 MB per step, whose pages the system hands out anew.",
-    "lenet": "Columns are built and kernel rows summed where PyTorch's kernels need neither; products "
-    "of 6 and 16 channels are too thin for the BLAS. Both engines' times wander from run to "
-    "run.",
-    "cifar": "The convolutions are 4.4 GFLOP: 30 ms at the rate above. Ours take 41; PyTorch's, which "
-    "build no columns, 27. Pooling gives back 8 of those 14 ms.",
-    "layer-norm": "About 15 passes over 2.1 M entries at 0.05 to 0.35 ns make 9.4 ms: one pass per NumPy "
-    "call, where PyTorch makes two in all.",
-    "attention": "Seven batched products of 1.3 ms each are half of it; the row maximum, in rows of 128, "
-    "takes 0.9 ms each time.",
+    "chain": "An operation takes 3.4 µs both ways, 0.75 of them in NumPy; the rest is some "
+    "50 lines of bytecode per node. The largest part that could go (11 %) is "
+    "comparing each gradient's shape and dtype with its argument's, which catches "
+    "wrong rules.",
+    "mlp-small": "NumPy's calls alone are what the hand-written code takes. Beside them: six "
+    "recorded operations (3.6 µs each), a walk over 13 nodes (17 to 20 µs), "
+    "eleven calls of modules and layers, six parameters to update (3.5 µs each), "
+    "and the loss's checks of labels and NaN.",
+    "mlp": "The products in PyTorch's layout of weights (outputs, inputs) take 240 µs: "
+    "at 32 rows, x @ w.T takes half as long again as x @ w, which the hand- "
+    "written code, autograd, MyGrad and JAX have. What remains is Python: the 110 "
+    "µs of the row above, with colder caches.",
+    "mlp-wide": "17 ms are matrix products (3.5 GFLOP), the same as by hand. relu's results "
+    "are new arrays (a picture shows both sides of it), and SGD passes over 1.9 M "
+    "weights twice.",
+    "cross-entropy": "Five passes over 16 MB at 0.06 to 0.4 ns an entry make 4.7 ms; the rest is "
+    "memory traffic and a fresh array of 16 MB per step, whose pages the system "
+    "hands out anew.",
+    "lenet": "Columns are built and kernel rows summed where PyTorch's kernels need "
+    "neither; products of 6 and 16 channels are too thin for the BLAS. Both "
+    "engines' times wander from run to run.",
+    "cifar": "The convolutions are 4.4 GFLOP: 30 ms at the rate above. Ours take 41; "
+    "PyTorch's, which build no columns, 27. Pooling gives back 8 of those 14 ms.",
+    "layer-norm": "About 15 passes over 2.1 M entries at 0.05 to 0.35 ns make 9.4 ms: one pass "
+    "per NumPy call, where PyTorch makes two in all.",
+    "attention": "Seven batched products of 1.3 ms each are half of it; the row maximum, in "
+    "rows of 128, takes 0.9 ms each time.",
 }
 
 
