@@ -21,7 +21,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "tensor": {"primitives", "more_primitives", "array_methods", "conversion", "mode"},
     "backward": {"tensor", "conversion", "mode"},
     "dispatch": BASE,
-    "rng": set(),
+    "rng": {"mode"},
     "fused": BASE,
     "windows": BASE,
     "convolution": BASE | {"fused", "windows"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "pickling": BASE | {"backward"},
     "check": BASE | {"backward", "transforms"},
     "explain": BASE | {"backward"},
+    "compiler": BASE | {"transforms"},
     "draw": BASE | {"backward", "explain", "fused"},
     "data": {"rng"},
 }
@@ -112,8 +113,8 @@ def test_the_package_stays_small():
         )
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
-    assert sum(sizes.values()) <= 780, sizes
-    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 7000
+    assert sum(sizes.values()) <= 790, sizes
+    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 8300
 
 
 def test_importing_is_light():

@@ -50,7 +50,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Load `tg.data` when it is first asked for."""
+    """Load `tg.data` and `tg.compile` when they are first asked for."""
     if name == "data":
         return importlib.import_module(".data", __name__)
+    if name == "compile":
+        return importlib.import_module(".compiler", __name__).compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -141,7 +141,7 @@ def gradients(
                 continue
             like, kind = parent.out, piece.__class__
             if kind is not like.__class__ or (
-                kind is ndarray and (piece.shape != like.shape or piece.dtype is not like.dtype)
+                kind not in SCALARS and (piece.shape != like.shape or piece.dtype is not like.dtype)
             ):
                 piece = fit(piece, like)
             for observer in observers:
@@ -225,7 +225,7 @@ def backward(
             holder = node.holder() if node.holder is not None else None
             if holder is not None:
                 g = g if isinstance(g, Tensor) else constant(g)
-                holder._grad = g if holder._grad is None else holder._grad + g
+                holder.grad = g if holder._grad is None else holder._grad + g
 
 
 def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:

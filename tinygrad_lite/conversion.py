@@ -25,6 +25,9 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
         raise TypeError(
             "a masked array would lose its mask here: pass .filled(value) or .compressed()"
         )
+    if hasattr(data, "traced"):
+        data = data.strong()
+        return data if dtype is None or dtype == data.dtype else data.astype(dtype)
     try:
         array = np.array(data, dtype=dtype, copy=copy)
     except ValueError as error:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .conversion import floating
 from .fused import equals
+from .mode import whole
 from .primitives import Array, Primitive, primitive
 from .windows import Sizes, Taps, Window, cut, pair, plane, swapped, window_of, windows
 
@@ -77,17 +78,20 @@ def correlate(x: Array, w: Array, b: Any, taps: list[Taps], size: Sizes) -> Arra
     return out
 
 
+@whole
 def _conv(x: Array, w: Array, window: Window, b: Any = 0.0) -> Array:
     w = w.reshape(window.groups, -1, *w.shape[1:]).transpose(3, 0, 1, 2, 4)
     return correlate(x, w, b, window.taps(x.shape[2:]), window.places(x.shape[2:]))
 
 
+@whole
 def _conv_input(y: Array, w: Array, size: Sizes, window: Window) -> Array:
     """The same sum, with the taps and the kernel's channels the other way round."""
     w = w.reshape(window.groups, -1, *w.shape[1:]).transpose(3, 0, 2, 1, 4)
     return correlate(y, w, 0.0, swapped(window.taps(size)), size)
 
 
+@whole
 def _conv_weight(x: Array, y: Array, window: Window) -> Array:
     """out[k] = the sum over rows and blocks of columns @ y[o].T, for kernel rows k."""
     n, channels, height, width = y.shape

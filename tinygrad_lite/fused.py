@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .array_methods import raw
+from .mode import whole
 from .primitives import Array, Primitive, primitive
 
 COMPOSED: dict[str, Callable[..., Any]] = {}  # a fused primitive's name: the composition it equals
@@ -78,6 +79,9 @@ log_softmax = primitive(
 
 def _exp_of_classes(x: Array) -> tuple[Array, Array, Array]:
     """max x, exp(x - max x) and its sum, over classes: in blocks, so that x is read only once."""
+    if not isinstance(x, np.ndarray):
+        e = np.exp(x - (top := np.max(x, axis=1, keepdims=True)))
+        return top, e, np.sum(e, axis=1, keepdims=True)
     p, (top, total) = np.empty_like(x), np.empty((2, len(x), 1, *x.shape[2:]), x.dtype)
     for block in blocks(x):
         np.max(x[block], axis=1, keepdims=True, out=top[block])
@@ -214,6 +218,7 @@ def _erf_table(dtype: np.dtype[Any]) -> list[Any]:
     return [row.astype(dtype) for row in rows]
 
 
+@whole
 def _erf(x: Array) -> Array:
     """A few Taylor terms from the nearest point of a table: full precision without a branch."""
     x = np.asarray(x)

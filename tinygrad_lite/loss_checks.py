@@ -71,8 +71,9 @@ def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) ->
         )
     n, indices = x.shape[1], t.astype(np.intp)
     if t.size and indices.view(np.uintp).max() >= n:  # as unsigned, a negative index is huge
-        wrong = np.argwhere(((t < 0) | (t >= n)) & (t != ignore_index))
-        if wrong.size:
+        wrong = ((t < 0) | (t >= n)) & (t != ignore_index)
+        if wrong.any():
+            wrong = np.argwhere(wrong)
             i = tuple(int(k) for k in wrong[0])
             at = ", ".join(map(str, i))
             raise ValueError(
@@ -197,5 +198,6 @@ def index_scale(
     if reduction == "mean":
         if not np.any(scale):
             raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")
-        factor = 1 / float(np.sum(scale.real, dtype=float))
+        factor = 1 / np.sum(scale.real, dtype=float)
+        factor = factor.astype(scale.dtype) if hasattr(factor, "traced") else float(factor)
     return t, each * factor, scale * factor, total

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import fused as fast
 from .array_methods import raw
+from .conversion import as_array
 from .fused import equals, sigmoid
 from .primitives import Array, primitive
 
@@ -53,7 +54,7 @@ def hinge(x: Array) -> Array:
 
 def _is(condition: Array, x: Array) -> Array:
     """1 where the condition holds, else 0, in the dtype of x."""
-    return np.asarray(condition).astype(x.dtype)
+    return as_array(condition).astype(x.dtype)
 
 
 def _clamped_log(p: Array) -> Array:

@@ -5,6 +5,7 @@ The state is a context variable, so that it is local to a thread and to an async
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ class Mode(NamedTuple):
 
     record: bool = True
     observers: tuple[Any, ...] = ()  # each is told of every operation: anomaly checks, tracing
+    tracer: Any = None  # writes down what is computed, for tg.compile
     transform: frozenset[Any] = frozenset()  # the variables of the running grad(f) and its kin
 
 
@@ -31,6 +33,20 @@ def mode(**changes: Any) -> Iterator[None]:
         yield
     finally:
         MODE.reset(token)
+
+
+def whole(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays that a recording (tg.compile) calls as it is, instead of its steps."""
+
+    @functools.wraps(kernel)
+    def either(*args: Any, **params: Any) -> Any:
+        for value in args:
+            record = getattr(value, "record_whole", None)
+            if record is not None:
+                return record(kernel, args, params)
+        return kernel(*args, **params)
+
+    return either
 
 
 class Scope:

@@ -174,13 +174,13 @@ mover(np.delete, "obj axis")
 
 
 def _update(x: Array, value: Array, index: Any) -> Array:
-    out = np.array(x)
+    out = np.copy(x)
     out[index] = value
     return out
 
 
 def _add(x: Array, value: Array, index: Any) -> Array:
-    out = np.array(x)
+    out = np.copy(x)
     np.add.at(out, index, value)
     return out
 

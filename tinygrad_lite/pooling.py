@@ -16,6 +16,7 @@ import numpy as np
 from .array_methods import raw
 from .conversion import floating
 from .fused import equals
+from .mode import whole
 from .primitives import Array, primitive
 from .windows import (
     Taps,
@@ -34,6 +35,7 @@ CACHE = 1 << 19  # bytes of a block of the batch
 # The largest entry of each window
 
 
+@whole
 def _max_pool_input(y: Array, x: Array, largest: Array, window: Window) -> Array:
     """Each y goes to the first entry of its window that is no less than the largest."""
     out, moves = np.zeros(x.shape, y.dtype), window.moves(x.shape[2:])

@@ -224,7 +224,8 @@ def finite(out: Array) -> Array:
 
 def _within(x: Array, low: Array, high: Array) -> Any:
     """Whether x lies between the bounds; None is no bound."""
-    return np.bool_(low is None or low <= x) & np.bool_(high is None or x <= high)
+    above = np.True_ if low is None else low <= x
+    return above & (np.True_ if high is None else x <= high)
 
 
 def share_x(g: Array, out: Array, x: Array, y: Array) -> Array:

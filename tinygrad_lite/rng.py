@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .mode import MODE
+
 _generator = np.random.default_rng()
 
 
@@ -20,7 +22,9 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
             f"rng must be a NumPy Generator, got {type(rng).__name__}: "
             "pass rng=np.random.default_rng(0)"
         )
-    return _generator if rng is None else rng
+    chosen = _generator if rng is None else rng
+    tracer = MODE.get().tracer
+    return chosen if tracer is None else tracer.generator(chosen)
 
 
 def manual_seed(seed: int) -> np.random.Generator:

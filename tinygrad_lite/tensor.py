@@ -140,6 +140,7 @@ def _spec(value: Any) -> Any:
 def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> Tensor:
     """Run a primitive on Tensors, arrays and scalars; record its Node if one needs a gradient."""
     values, parents, tracked, big = [], [], False, False
+    mode = MODE.get()
     for value in args:
         parent: Any = None
         if isinstance(value, Tensor):
@@ -148,7 +149,9 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
                 tracked = True
             elif value._name is not None:
                 parent = value
-            value = value._data
+            source, value = value, value._data
+            if mode.tracer is not None:
+                value = mode.tracer.lift(value, source)
         elif value.__class__ not in SCALARS:
             value = operand(value)
         if value.__class__ not in SCALARS and value.size > SMALL:
@@ -166,7 +169,6 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
             out = out[()]  # NumPy scalars compute several times faster than 0-d arrays
     elif out.__class__ is float:  # from a user's own function
         out = np.float64(out)
-    mode = MODE.get()
     result = Tensor.__new__(Tensor)
     result._data = out
     result._node = node = None
@@ -289,6 +291,8 @@ class Tensor(ArrayMethods):
             raise ValueError(
                 f"the gradient of a {self.shape} tensor cannot have shape {np.shape(value)}"
             )
+        if (tracer := MODE.get().tracer) is not None:
+            tracer.keep_gradient(self)
         self._grad = (
             value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
         )
@@ -332,7 +336,7 @@ class Tensor(ArrayMethods):
 
     def zero_grad(self) -> None:
         """Forget the accumulated gradient (sets it to None)."""
-        self._grad = None
+        self.grad = None
 
     def detach(self) -> Tensor:
         """A constant Tensor on the same data, outside the graph."""
@@ -505,9 +509,12 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
             "recording: update parameters inside `with tg.no_grad():`, or write p = p + ... "
             "for a new tensor"
         )
-    new = primitive.forward(
-        t._data, operand(other) if not isinstance(other, Tensor) else other._data
-    )
+    tracer = MODE.get().tracer
+    mine = t._data if tracer is None else tracer.lift(t._data, t)
+    new = primitive.forward(mine, operand(other) if not isinstance(other, Tensor) else other._data)
+    if tracer is not None:
+        mine.become(new.astype(t.dtype))
+        return t
     if np.shape(new) != t.shape:
         raise ValueError(f"in-place {primitive.name}: {np.shape(new)} does not fit into {t.shape}")
     if t.ndim:

@@ -64,7 +64,7 @@ class _Run:
         arguments = list(args)
         for i in chosen:
             arguments[i] = rebuild(args[i], stream)
-        record, _, enclosing = MODE.get()
+        record, enclosing = MODE.get().record, MODE.get().transform
         with mode(record=True, transform=enclosing.union(self.variables)):
             result = f(*arguments, **kwargs)
         self.aux: Any = None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .conversion import floating
+from .mode import whole
 from .primitives import Array, Primitive, primitive
 
 Sizes = tuple[int, ...]
@@ -67,6 +68,7 @@ def swapped(taps: list[Taps]) -> list[Taps]:
 # Windows copied out and added back, and sums over taps
 
 
+@whole
 def _windows(x: Array, window: Window) -> Array:
     shape = (*x.shape[:2], math.prod(window.kernel), *window.places(x.shape[2:]))
     out = np.zeros(shape, x.dtype)
@@ -75,6 +77,7 @@ def _windows(x: Array, window: Window) -> Array:
     return out
 
 
+@whole
 def _overlap(y: Array, size: Sizes, window: Window) -> Array:
     out = np.zeros((*y.shape[:2], *size), y.dtype)
     for k, (o, i) in enumerate(window.moves(size)):
@@ -82,6 +85,7 @@ def _overlap(y: Array, size: Sizes, window: Window) -> Array:
     return out
 
 
+@whole
 def along(f: Any, start: float, x: Array, taps: list[Taps], size: Sizes) -> Array:
     """out[o] = f(out[o], x[i]) for every tap, from `start`: rows first, then columns."""
     for axis in (2, 3):

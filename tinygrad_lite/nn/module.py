@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..array_methods import raw
-from ..mode import SCOPE, Scope, no_grad
+from ..mode import MODE, SCOPE, Scope, no_grad
 from ..tensor import Tensor, changed, constant
 
 M = TypeVar("M", bound="Module")
@@ -67,6 +67,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         token = SCOPE.set(Scope(self.scope_name or type(self).__name__, SCOPE.get()))
+        if (tracer := MODE.get().tracer) is not None:
+            tracer.assume(lambda: self.training)
         try:
             out = self.forward(*args, **kwargs)
         finally:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..mode import enable_grad
+from ..mode import MODE, enable_grad
 from ..tensor import Tensor, changed, constant
 
 Options = dict[str, Any]
@@ -128,6 +128,9 @@ class Optimizer:
         if closure:
             with enable_grad():
                 loss = closure()
+        if (tracer := MODE.get().tracer) is not None:
+            tracer.optimise(self)
+            return loss
         for i, (p, group) in enumerate(self._pairs()):
             if (grad := p._grad) is not None and p._node is not None:
                 w, g = p._data, np.asarray(grad._data)
@@ -153,19 +156,23 @@ class Optimizer:
                     state[name] = np.full_like(w, group.get("initial_accumulator_value", 0))
             if (scratch := self._scratch.get((w.shape, w.dtype))) is None:
                 scratch = self._scratch[w.shape, w.dtype] = np.empty_like(w), np.empty_like(w)
-            s, spare = scratch
-            if group.get("maximize"):
-                g = np.negative(g, out=spare)
-            if (decay := group.get("weight_decay")) and self.decoupled:
-                w *= 1 - group["lr"] * decay
-            elif decay:
-                g = np.add(g, np.multiply(w, decay, out=s), out=spare)
-            self.update(w, g, state, s, **options)
+            self.apply(w, g, state, scratch, options)
             if w.ndim:
                 changed(p)
             else:
                 p.data = w
         return loss
+
+    def apply(self, w: Any, g: Any, state: Options, scratch: Any, options: Options) -> None:
+        """`update` of one parameter, with what all optimisers do about its gradient."""
+        s, spare = scratch
+        if options.get("maximize"):
+            g = np.negative(g, out=spare)
+        if (decay := options.get("weight_decay")) and self.decoupled:
+            w *= 1 - options["lr"] * decay
+        elif decay:
+            g = np.add(g, np.multiply(w, decay, out=s), out=spare)
+        self.update(w, g, state, s, **options)
 
     def state_dict(self) -> Options:
         """What a resumed run needs, for `tg.save`: copies, with parameters by index."""
@@ -228,7 +235,7 @@ class SGD(Optimizer):
         if momentum:
             b = state["momentum_buffer"]
             b *= momentum
-            b += np.multiply(g, 1 - dampening if state["step"] > 1 else 1, out=s)
+            b += np.multiply(g, 1 - dampening if dampening and state["step"] > 1 else 1, out=s)
             g = np.add(g, np.multiply(b, momentum, out=s), out=s) if nesterov else b
         w -= np.multiply(g, lr, out=s)
 
@@ -251,7 +258,7 @@ class Adam(Optimizer):
         v += np.multiply(np.square(g, out=s), 1 - beta2, out=s)
         if amsgrad:
             v = np.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
-        np.divide(np.sqrt(v, out=s), math.sqrt(1 - beta2**t), out=s)
+        np.divide(np.sqrt(v, out=s), (1 - beta2**t) ** 0.5, out=s)
         np.divide(m, np.add(s, eps, out=s), out=s)
         w -= np.multiply(s, lr / (1 - beta1**t), out=s)
 

@@ -1,0 +1,321 @@
+"""tg.compile: the recording computes what the function computes, and refuses what it cannot hold."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinygrad_lite as tg
+from tests import random_programs
+from tinygrad_lite import nn, optim
+from tinygrad_lite.compiler import KEPT
+from tinygrad_lite.compiler.algebra import algebra
+from tinygrad_lite.compiler.common import common_subexpressions
+from tinygrad_lite.compiler.dead_code import dead_code
+from tinygrad_lite.compiler.folding import constant_folding
+from tinygrad_lite.compiler.guards import guarded
+from tinygrad_lite.compiler.trace import TraceError, Tracer
+from tinygrad_lite.mode import mode
+from tinygrad_lite.transforms import leaves
+
+RNG = np.random.default_rng(0)
+X, T = RNG.normal(size=(5, 3)), RNG.integers(0, 2, 5)
+
+
+def same(a, b, exact=True):
+    """Equal to the last bit, or nearly, with equal types: arrays stay arrays, numbers numbers."""
+    a, b = leaves(a), leaves(b)
+    assert len(a) == len(b)
+    for p, q in zip(a, b, strict=True):
+        assert type(p) is type(q)
+        p, q = (getattr(v, "data", v) if isinstance(v, tg.Tensor) else v for v in (p, q))
+        assert np.asarray(p).dtype == np.asarray(q).dtype
+        tolerance = 0 if exact else 1e-12 if p.dtype == float else 1e-5
+        np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("first", range(0, 1000, 50))
+def test_random_programs(first):
+    """2,000 programs, values and gradients, on numbers other than those recorded."""
+    for seed in range(first, first + 50):
+        for mixed in (False, True):
+            f, values = random_programs.function(seed, mixed)
+            both = tg.value_and_grad(f, argnums=tuple(range(len(values))))
+            compiled = tg.compile(both)
+            compiled(*values)
+            others = [(0.9 * v).astype(v.dtype) for v in values]
+            others = [v if v.ndim else v[()] for v in others]
+            same(compiled(*others), both(*others), exact=False)
+            assert (len(compiled.recordings), compiled.missed) == (1, 0)
+
+
+def network(x, t, w, b, v):
+    return tg.losses.cross_entropy(np.tanh(x @ w + b) @ v, t)
+
+
+PARAMETERS = RNG.normal(size=(3, 4)), np.zeros(4), RNG.normal(size=(4, 2))
+PROGRAMS = {
+    "hessian": (tg.hessian(lambda w: np.sum(np.tanh(X @ w) ** 2)), np.array([0.5, -0.3, 0.2])),
+    "hvp": (tg.hvp(lambda w: np.sum(np.tanh(X @ w) ** 2)), np.ones(3), np.array([1.0, 0, 2])),
+    "jacobian": (tg.jacobian(lambda w: np.exp(X @ w)), np.array([0.5, -0.3, 0.2])),
+    "jvp": (lambda x, v: tg.jvp(np.sin, (x,), (v,)), X, X + 1),
+    "third": (tg.grad(tg.grad(tg.grad(np.sin))), 0.5),
+    "number": (tg.value_and_grad(lambda x: x * x * np.exp(x)), 3.0),
+    "weak number": (lambda x, y: tg.tensor(x) * y, X.astype(np.float32), 2.5),
+    "nested": (lambda p: {"sum": p["a"] + p["b"][0], "b": [p["b"][0] * 2]}, {"a": X, "b": (X,)}),
+    "prod": (tg.grad(lambda x: np.prod(x)), np.array([2.0, 0.0, 3.0])),
+    "indices": (tg.grad(lambda x: np.sum(x[[0, 0, 1]] ** 2)), X),
+    "update": (tg.grad(lambda x: np.sum(tg.index_update(x, 0, 2.0) ** 2)), X),
+    "sorted": (tg.grad(lambda x: np.sum(np.sort(x, axis=0)[1:] ** 2)), X),
+    "linear algebra": (tg.grad(lambda x: np.linalg.slogdet(x.T @ x + np.eye(3))[1]), X),
+    "static": (lambda x, n, how: getattr(np, how)(x) * n, X, 3, "sum"),
+    "same twice": (lambda x: (x, x, x.T), X),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name):
+    f, *args = PROGRAMS[name]
+    compiled = tg.compile(f, check=True)
+    for _ in range(3):
+        same(compiled(*args), f(*args))
+        args = [a * 1.5 if isinstance(a, (float, np.ndarray)) else a for a in args]
+
+
+def test_results_share_no_memory():
+    a, b, c = tg.compile(lambda x: (x, x, x.T))(X)
+    assert not any(np.may_share_memory(p, q) for p in (a, b, c) for q in (X, a, b, c) if p is not q)
+
+
+def trained(compiled, make, steps=4):
+    """The losses, parameters, gradients of a training loop, with the step compiled or not."""
+    parameters, optimizer, loss = make()
+
+    def step(x, t):
+        optimizer.zero_grad()
+        value = loss(x, t)
+        value.backward()
+        optimizer.step()
+        return value
+
+    step = tg.compile(step) if compiled else step
+    rng, values = np.random.default_rng(1), []
+    for k in range(steps):
+        if k == 2:
+            optimizer.param_groups[0]["lr"] *= 0.5
+        values.append(step(rng.normal(size=(5, 3)), rng.integers(0, 2, 5)).data)
+    if compiled:
+        assert len(step.recordings) == 1
+    state = [a for entry in optimizer.state.values() for a in entry.values()]
+    return [values, [p.data for p in parameters], [p.grad.data for p in parameters], state]
+
+
+def by_hand(optimizer, **options):
+    def make():
+        ws = [tg.tensor(p, requires_grad=True) for p in PARAMETERS]
+        return ws, optimizer(ws, **options), lambda x, t: network(x, t, *ws)
+
+    return make
+
+
+def layers(optimizer, **options):
+    def make():
+        tg.manual_seed(0)
+        first, last = (nn.Linear(*n, dtype=np.float64) for n in ((3, 8), (8, 2)))
+        net = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.3), last)
+        tg.manual_seed(1)
+        return (
+            net.parameters(),
+            optimizer(net.parameters(), **options),
+            lambda x, t: tg.losses.cross_entropy(net(x), t),
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("make", [by_hand, layers])
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (optim.SGD, {"lr": 0.1}),
+        (optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1, "nesterov": True}),
+        (optim.Adam, {"lr": 0.01, "amsgrad": True}),
+        (optim.AdamW, {"lr": 0.01}),
+        (optim.RMSprop, {"centered": True, "momentum": 0.5}),
+        (optim.Adagrad, {"lr_decay": 0.1}),
+    ],
+)
+def test_training_steps(make, optimizer, options):
+    make = make(optimizer, **options)
+    for a, b in zip(trained(True, make), trained(False, make), strict=True):
+        for p, q in zip(a, b, strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-11, atol=1e-14)
+
+
+def test_parameters_changed_between_calls_are_seen():
+    w = tg.tensor(PARAMETERS[0], requires_grad=True)
+    c = X.copy()
+    f = tg.compile(lambda x: np.sum(np.tanh(x @ w) * 2) + np.sum(c) + np.sum(w * w))
+
+    def eager(x):
+        return np.sum(np.tanh(x @ w.data) * 2) + np.sum(c) + np.sum(w.data * w.data)
+
+    np.testing.assert_allclose(f(X).data, eager(X))
+    w.data[...] += 1
+    np.testing.assert_allclose(f(X).data, eager(X))
+    w.data = w.data * 0.5
+    np.testing.assert_allclose(f(X).data, eager(X))
+    assert len(f.recordings) == 1
+
+
+def test_questions_of_the_engine_are_asked_again():
+    f = tg.compile(tg.value_and_grad(tg.losses.cross_entropy))
+    f(X, np.array([0, 1, 2, 0, 1]))
+    ignored = np.array([0, -100, 2, 0, 1])
+    value, gradient = f(X, ignored)
+    expected = tg.value_and_grad(tg.losses.cross_entropy)(X, ignored)
+    np.testing.assert_allclose(value, expected[0])
+    np.testing.assert_allclose(gradient, expected[1])
+    with pytest.raises(ValueError, match=r"target\[2\] = 7, but logits have 3 classes"):
+        f(X, np.array([0, 1, 7, 0, 1]))
+    with pytest.raises(ValueError, match=r"target\[0\] = -1"):
+        f(X, np.array([-1, 1, 2, 0, 1]))
+    with pytest.raises(ValueError, match="nan"):
+        f(np.full_like(X, np.nan), np.array([0, 1, 2, 0, 1]))
+
+
+REFUSED = {
+    "if": lambda x: x * 2 if x[0, 0] > 0 else x,
+    "float": lambda x: x * float(x[0, 0]),
+    "item": lambda x: tg.tensor(x) * x[0, 0].item(),
+    "int": lambda x: x[: int(x[0, 0])],
+    "plain array": lambda x: np.asarray(x) * 2,
+    "assignment into an argument": lambda x: x.__setitem__(0, 1.0),
+    "assignment into an array": lambda x: np.zeros(3).__setitem__(0, x[0, 0]),
+    "mask": lambda x: x[x > 0],
+    "nonzero": lambda x: np.sum(np.nonzero(x)[0]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_depends_on_numbers_is_refused(name):
+    with pytest.raises(TraceError, match=r"tg\.compile.*test_compile\.py, line \d+"):
+        tg.compile(REFUSED[name])(X)
+
+
+def test_a_gradient_from_before_is_refused():
+    w = tg.tensor(1.0, requires_grad=True)
+    (w * w).backward()
+
+    @tg.compile
+    def step(x):
+        (w * x).backward()
+
+    with pytest.raises(TraceError, match="zero_grad"):
+        step(2.0)
+    assert w.grad.data == 2
+
+
+def test_signatures():
+    f = tg.compile(lambda x, n=1: x * n)
+    for n in (1, 2):
+        for dtype in (np.float32, np.float64):
+            for shape in ((2,), (3,)):
+                x = np.ones(shape, dtype)
+                same(f(x, n), x * n)
+                same(f(x, n=n), x * n)
+    assert len(f.recordings) == KEPT == 16
+    f(np.ones(5))
+    assert len(f.recordings) == KEPT
+    with pytest.raises(RuntimeError, match="call the function once"):
+        tg.compile(np.sin).source  # noqa: B018
+
+
+def test_the_source_needs_numpy_only(tmp_path):
+    f = tg.compile(tg.value_and_grad(lambda ws, x, t: network(x, t, *ws)))
+    value, gradients = f(list(PARAMETERS), X, T)
+    for name, array in zip("abcxt", (*PARAMETERS, X, T), strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    load = ", ".join(f"np.load('{tmp_path}/{name}.npy')" for name in "abcxt")
+    code = f"import sys\nsys.modules['tinygrad_lite'] = None\n{f.source}\n"
+    code += f"print(*[a.tobytes().hex() for a in map(np.asarray, step({load}))])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == [np.asarray(a).tobytes().hex() for a in (value, *gradients)]
+
+
+def test_the_source_reads_as_by_hand():
+    w = tg.tensor(PARAMETERS[0], requires_grad=True)
+    w.name = "w"
+
+    @tg.compile
+    def step(x, lr):
+        w.zero_grad()
+        loss = np.sum(np.tanh(x @ w) ** 2)
+        loss.backward()
+        with tg.no_grad():
+            w.__isub__(lr * w.grad)
+        return loss
+
+    step(X, 0.1)
+    for text in ("def step(x, lr, w):", "np.tanh(x @ w)", "x.T @ ", "w -= lr * "):
+        assert text in step.source
+    assert [line.text for line in step.plan][:2] == ["matmul", "tanh"]
+    assert step.plan[0].shape == (5, 4)
+    assert step.plan[0].bytes == 160
+
+
+def test_hostile_names():
+    for name in (
+        "import os",
+        "np",
+        "x); print(1",
+        "class",
+        "step",
+        "é",
+        "\n",
+        "x" * 99,
+        "",
+        "Changed",
+    ):
+        w = tg.tensor(np.ones(3), requires_grad=True)
+        w.name = name
+        f = tg.compile(lambda x, w=w: np.sum(x @ w))
+        np.testing.assert_allclose(f(X).data, np.sum(X))
+
+
+def recorded(f, *args):
+    tracer = Tracer()
+    symbols = [tracer.input(a, f"x{k}") for k, a in enumerate(args)]
+    with mode(tracer=tracer):
+        out = f(*symbols)
+    return tracer.finish([out])
+
+
+def operations(program):
+    return [step.op for step in program.body]
+
+
+def test_each_pass_removes_what_it_says():
+    x = X.copy()
+    assert operations(dead_code(recorded(lambda x: (np.exp(x), np.sin(x))[1], x))) == ["sin"]
+    twice = recorded(lambda x: np.exp(x) + np.exp(x), x)
+    assert operations(common_subexpressions(twice)) == ["exp", "add"]
+    folded = constant_folding(recorded(lambda x: x * np.multiply(np.float64(2), 3), x))
+    assert operations(folded) == ["multiply"]
+    for f in (
+        lambda x: x * 1, lambda x: 1 * x, lambda x: x + 0, lambda x: x - 0, lambda x: x / 1,
+        lambda x: np.negative(np.negative(x)), lambda x: x.T.T, lambda x: x.reshape(15).reshape(5, 3), lambda x: x**1,
+        lambda x: np.broadcast_to(x, x.shape), lambda x: x.astype(float),
+        lambda x: np.sum(x.reshape(1, 5, 3), axis=0),
+    ):  # fmt: skip
+        assert operations(dead_code(algebra(algebra(algebra(recorded(f, x)))))) == []
+    stretched = dead_code(algebra(recorded(lambda x: x * np.broadcast_to(x[0], x.shape), x)))
+    assert operations(stretched) == ["getitem", "multiply"]
+
+    def asks(x):
+        positive = x > -100
+        tg.losses.kl_div  # noqa: B018
+        return x * positive
+
+    assert operations(guarded(recorded(asks, x))) == ["greater", "multiply"]

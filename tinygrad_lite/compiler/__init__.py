@@ -1,0 +1,284 @@
+"""`tg.compile`: run a function once, write down what NumPy computed, and from then on replay that.
+
+The recording holds the forward pass, the backward pass (gradient rules are NumPy too) and updates
+of parameters. The one trick is `trace.Symbol`: an array-like that the engine computes with as with
+any array, while every step is written down. The passes make the recording shorter, `emit` writes
+it out as NumPy source, and that source is what runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..array_methods import raw
+from ..mode import MODE, mode
+from ..tensor import Tensor, constant
+from ..transforms import leaves, rebuild
+from .emit import Changed, source
+from .passes import optimised
+from .program import Value
+from .trace import Symbol, TraceError, Tracer, itself, refuse_unknown_shapes
+
+KEPT = 16  # recordings of one function, one per signature
+
+
+def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
+    """A function that does what `f` does, from a recording of one run of it: no graph, only NumPy.
+
+    The first call with new shapes, dtypes or static arguments (whatever is neither an array, a
+    Tensor nor a float) records; later ones replay. Leaf Tensors and arrays that f reads from
+    outside are read anew at each call, and written into where f updates them; `.grad`, optimisers
+    and random numbers work as without. Results are those of f, mostly to the last bit; where a
+    fused operation goes another way on arrays, to 1e-12 in float64.
+
+    Parameters
+    ----------
+    f : takes and returns arrays, Tensors and numbers, or nested tuples, lists and dicts of them.
+    check : compare every call with f itself, which costs a call of f. ValueError if they differ.
+
+    Returns
+    -------
+    A `Compiled`. Its `.source` is the latest recording as NumPy code that needs nothing else; its
+    `.plan` says, for each line, the shape and size of what it computes.
+
+    Raises
+    ------
+    TraceError : f does something that depends on numbers (`if t > 0`, `float(t)`), so that one
+        recording cannot stand for all calls; it names your line and the way out.
+
+    >>> import numpy as np, tinygrad_lite as tg
+    >>> step = tg.compile(tg.grad(lambda w, x: np.sum(np.tanh(w * x))))
+    >>> step(np.array([0.5, 1.0]), np.array([1.0, 0.0]))
+    array([0.78644773, 0.        ])
+    >>> print(step.source)
+    import numpy as np
+    <BLANKLINE>
+    <BLANKLINE>
+    def step(w, x):
+        \"\"\"Takes
+        w: float64 (2,)
+        x: float64 (2,)
+        \"\"\"
+        v0 = np.tanh(w * x)
+        v1 = (1 - v0 * v0) * x
+        return v1,
+    <BLANKLINE>
+    """
+    return functools.partial(compile, check=check) if f is None else Compiled(f, check)
+
+
+class Line(NamedTuple):
+    """One line of a plan: what is computed, and when it is read for the last time."""
+
+    text: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+    last_use: int  # the line
+
+
+class Compiled:
+    """What `tg.compile(f)` returns. Call it as f."""
+
+    def __init__(self, f: Callable[..., Any], check: bool) -> None:
+        functools.update_wrapper(self, f, updated=())
+        self.f, self.check = f, check
+        self.recordings: OrderedDict[str, Recording] = OrderedDict()
+        self.missed = 0  # calls that the recording did not cover: f itself ran
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if MODE.get().tracer is not None:  # inside another recording
+            return self.f(*args, **kwargs)
+        given = leaves((args, kwargs))
+        key = repr(rebuild((args, kwargs), iter([_signature(x) for x in given])))
+        recording = self.recordings.get(key)
+        if recording is None or not recording.holds():
+            recording = self.recordings[key] = Recording(self.f, args, kwargs)
+            if len(self.recordings) > KEPT:
+                self.recordings.popitem(last=False)
+        self.recordings.move_to_end(key)
+        try:
+            return recording.checked(self.f, args, kwargs) if self.check else recording(given)
+        except Exception as error:  # nothing was written yet
+            self.missed += 1
+            result = self.f(*args, **kwargs)  # it may say the same, more clearly
+            if not isinstance(error, Changed):
+                what = f"tg.compile: the recording failed, so the function itself ran: {error!r}"
+                warnings.warn(what, RuntimeWarning, stacklevel=2)
+            return result
+
+    @property
+    def source(self) -> str:
+        """The latest recording as a module: `import numpy as np`, and one function."""
+        return self._latest().source
+
+    @property
+    def plan(self) -> list[Line]:
+        """The latest recording, line by line: what is computed, its size, its last use."""
+        return self._latest().lines()
+
+    def _latest(self) -> Recording:
+        if not self.recordings:
+            raise RuntimeError("tg.compile: nothing was recorded yet: call the function once")
+        return next(reversed(self.recordings.values()))
+
+
+def _signature(x: Any) -> Any:
+    """What a recording depends on: of arrays only shape and dtype."""
+    if isinstance(x, Tensor):
+        return "Tensor", x.shape, str(x.dtype), x.requires_grad
+    if isinstance(x, (np.ndarray, np.generic)):
+        return type(x).__name__, x.shape, str(x.dtype)
+    return "float" if type(x) is float else x
+
+
+def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
+    """A name for each leaf of the arguments, from f's parameters."""
+    try:
+        bound = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        bound = []
+    for k, tree in enumerate([*args, *kwargs.values()]):
+        name = [*bound[: len(args)], *kwargs][k] if len(bound) >= len(args) else f"x{k}"
+        count = len(leaves(tree))
+        paths = _paths(tree) if isinstance(tree, dict) else [str(i) for i in range(count)]
+        yield from [name] if count == 1 else [f"{name}_{path}" for path in paths]
+
+
+def _paths(tree: dict[Any, Any]) -> list[str]:
+    return [
+        f"{key}" if len(leaves(branch)) == 1 else f"{key}_{i}"
+        for key, branch in tree.items()
+        for i in range(len(leaves(branch)))
+    ]
+
+
+class Recording:
+    """One run of f, written down, made shorter and compiled; calling it replays it."""
+
+    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        tracer = Tracer()
+        given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
+        stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
+        self.dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
+        inside, keywords = rebuild((args, kwargs), iter(stand_ins))
+        try:
+            with mode(tracer=tracer):
+                result = f(*inside, **keywords)
+        except Exception as error:
+            raise _cause(error) from None
+        finally:  # whatever happens, no Tensor of the user's keeps a stand-in
+            changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
+            for t, old, _ in changes:
+                t._grad = old
+        outs = leaves(result)
+        self.tensors = [isinstance(o, Tensor) for o in outs]
+        values = [raw(o) for o in outs]
+        self.tree = rebuild(result, iter([None] * len(outs)))
+        self.gradients: list[
+            tuple[Tensor, int | None]
+        ] = []  # Tensors whose .grad a call sets, and the place of its value
+        for t, old, new in changes:
+            if old is not None and {id(old), id(old._data)} & tracer.known.keys():
+                raise TraceError(
+                    "tg.compile: gradients would be added to a .grad from before the call: call "
+                    "zero_grad() inside the function, before backward()"
+                )
+            self.gradients.append((t, None if new is None else len(values)))
+            values += [] if new is None else [new._data]
+        del result, inside, keywords, stand_ins, outs, changes, given, args, kwargs
+        program = optimised(tracer.finish(values))
+        refuse_unknown_shapes(program)
+        self.places = [isinstance(v, Value) for v in program.outputs]
+        self.plain = [None if p else v for p, v in zip(self.places, program.outputs, strict=True)]
+        program.outputs = [v for v in program.outputs if isinstance(v, Value)]
+        self.program, self.tracer = program, tracer
+        self.source, extra = source(program, "step")
+        namespace: dict[str, Any] = {}
+        exec(builtin_compile(self.source), namespace)
+        namespace["Changed"] = Changed
+        self.function = namespace["step"]
+        read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
+        self.extra = [read[v] for v in extra]
+
+    def holds(self) -> bool:
+        """Whether what the recording took for granted is still so."""
+        return all(read() == value for read, value in self.tracer.assumed)
+
+    def __call__(self, given: list[Any]) -> Any:
+        arrays = [raw(given[k]) for k in self.dynamic]
+        found = iter(self.function(*arrays, *[read() for read in self.extra]))
+        outs = [next(found) if p else v for p, v in zip(self.places, self.plain, strict=True)]
+        outs = [o[()] if isinstance(o, np.ndarray) and not o.ndim else o for o in outs]
+        for do in self.tracer.after:
+            do()
+        for t, at in self.tracer.numbers:
+            t.data = t.dtype.type(outs[at])
+        for t, place in self.gradients:
+            t._grad = None if place is None else constant(outs[place])
+        results = zip(outs, self.tensors, strict=False)
+        return rebuild(self.tree, iter([constant(o) if t else o for o, t in results]))
+
+    def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Replay, undo what that wrote, run f itself, and compare."""
+        written = [self.program.captured[v]() for v, _ in self.program.effects]
+        before = [np.copy(w) for w in written]
+        mine = [np.copy(raw(x)) for x in leaves(self(leaves((args, kwargs))))]
+        mine += [np.copy(w) for w in written]
+        for w, old in zip(written, before, strict=True):
+            np.copyto(w, old)
+        for undo in self.tracer.undo:
+            undo()
+        result = f(*args, **kwargs)
+        theirs = [raw(x) for x in leaves(result)] + written
+        for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            tolerance = 1e-12 if np.asarray(b).dtype == float else 1e-4
+            if not np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0), True):
+                raise ValueError(
+                    f"tg.compile: result {k} differs from the function's own by "
+                    f"{np.max(np.abs(np.subtract(a, b))):.2g}: something that f reads changed "
+                    "without being an argument, a Tensor or an array"
+                )
+        return result
+
+    def lines(self) -> list[Line]:
+        """What each step computes."""
+        last = {v: k for k, step in enumerate(self.program.body) for v in step.inputs()}
+        end = len(self.program.body)
+        return [
+            Line(step.op, out.shape, str(out.dtype), out.bytes, last.get(out, end))
+            for step in self.program.body
+            for out in step.outs
+        ]
+
+
+def _cause(error: Exception) -> Exception:
+    """What the recording refused, though NumPy may have made another error of it."""
+    found: Any = error
+    while found is not None and not isinstance(found, TraceError):
+        found = found.__cause__ or found.__context__
+    return found or error
+
+
+def builtin_compile(text: str) -> Any:
+    import builtins
+
+    return builtins.compile(text, "<tg.compile>", "exec")
+
+
+def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:
+    """What f gets in the place of an argument; static ones stay."""
+    if isinstance(x, Tensor):
+        t = constant(tracer.input(x._data, x.name or name))
+        return t.requires_grad_() if x.requires_grad else t
+    if isinstance(x, (np.ndarray, np.generic)) or type(x) is float:
+        return tracer.input(x, name)
+    return x

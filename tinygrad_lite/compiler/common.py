@@ -1,0 +1,44 @@
+"""Pass: compute once what the recording computes twice from the same values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .program import Instruction, Program, Value, is_update, mapped, with_values
+
+
+def common_subexpressions(program: Program) -> Program:
+    replaced: dict[Value, Any] = {}
+    constants: dict[Any, Value] = {}  # by content
+    for value, data in program.constants.items():
+        key = data.shape, data.dtype, data.tobytes()
+        replaced[value] = constants.setdefault(key, value)
+    seen: dict[Any, Instruction] = {}
+    written = program.written()  # each of these needs an array of its own
+    body = []
+    for step in program.body:
+        step = with_values(step, replaced)
+        alone = step.changes or is_update(step) or any(out in written for out in step.outs)
+        first = step if alone else seen.setdefault(_key(step), step)
+        if first is step:
+            body.append(step)
+        else:
+            replaced |= dict(zip(step.outs, first.outs, strict=True))
+    return program.rewritten(body, replaced)
+
+
+def _key(step: Instruction) -> Any:
+    """Equal for steps that compute the same."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, Value):
+            return "value", id(item)
+        if isinstance(item, float):
+            return "float", item.hex()  # 0.0 is not -0.0
+        if isinstance(item, np.generic):
+            return item.dtype.str, item.tobytes()
+        return type(item).__name__, item
+
+    return step.op, id(step.call), repr(mapped((step.args, step.kwargs), plain))

@@ -1,0 +1,388 @@
+"""A program as NumPy source that a person could have written: one statement per named value.
+
+What is short and used once is written where it is used; a large array that nobody reads again is
+written into. The one trick: every name in the source is ours or checked, and everything else goes
+in as the text of a literal, so a tensor's name can never become code.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import keyword
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .helpers import helper_sources
+from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
+
+INFIX = {  # operation: sign, and how tightly it binds
+    "add": ("+", 4), "subtract": ("-", 4), "multiply": ("*", 5), "divide": ("/", 5),
+    "matmul": ("@", 5), "power": ("**", 7), "equal": ("==", 1), "not_equal": ("!=", 1),
+    "less": ("<", 1), "less_equal": ("<=", 1), "greater": (">", 1), "greater_equal": (">=", 1),
+    "bitwise_and": ("&", 3), "bitwise_or": ("|", 2),
+}  # fmt: skip
+PREFIX = {"negative": ("-", 6), "invert": ("~", 6)}
+IN_PLACE = {op: INFIX[op][0] for op in ("add", "subtract", "multiply", "divide")}
+ATOM = 9  # how tightly names, calls and what is in brackets bind
+SHORT = 36  # characters: longer expressions get a name of their own
+NEAR = 6  # steps: what is used later than that, too
+LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
+ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
+
+
+class Changed(Exception):
+    """A question that the engine asks of numbers has another answer than in the recording."""
+
+
+CHANGED = '''
+class Changed(Exception):
+    """These arguments need another recording."""
+'''
+
+
+def source(program: Program, name: str) -> tuple[str, list[Value]]:
+    """The module's text, and the values that its function takes after the program's inputs."""
+    writer = Writer(program)
+    writer.take_arguments()
+    for place, step in enumerate(program.body):
+        writer.write(place, step)
+    results = writer.results()
+    writer.effects()
+    given = [*program.inputs, *writer.extra]
+    head = f"def {name}({', '.join(writer.names[v] for v in given)}):"
+    takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
+    body = ['"""Takes', *takes, '"""'] if takes else []
+    body += [*writer.lines, f"return {results}"]
+    top = ["import numpy as np"]
+    if writer.kernels:
+        top = ["from __future__ import annotations", "", *top, *helper_sources(writer.kernels)]
+    if program.guards:
+        top += [CHANGED]
+    text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
+    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra
+
+
+class Writer:
+    """Turns instructions into lines, one after the other."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.makers = program.makers()
+        self.left = program.uses()  # how often each value is still to be read
+        self.used = Counter(self.left)
+        self.last = {v: k for k, step in enumerate(program.body) for v in step.inputs()}
+        self.results_ = {v for v in program.outputs if isinstance(v, Value)}
+        self.targets = {value for value, _ in program.effects}  # captured arrays written into
+        self.final = {new for _, new in program.effects if isinstance(new, Value)}
+        self.lines: list[str] = []
+        self.extra: list[Value] = []  # arguments after the inputs: captured arrays, long constants
+        self.kernels: list[Any] = []  # functions that are called whole
+        self.names: dict[Value, str] = {}
+        self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
+        self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
+        self.count: Counter[str] = Counter()
+        self.base: dict[Value, Value] = {}  # a view: the array whose memory it shows
+        self.views: dict[Value, list[Value]] = {}
+        self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
+        self.asked: list[tuple[Value, bool]] = []  # guards that can be asked now
+
+    # Names
+
+    def name(self, value: Value, role: str) -> str:
+        """A name for a value: its own, if that is an identifier, else one for its role."""
+        hint = re.sub(r"\W+", "_", value.name or role, flags=re.ASCII).strip("_")
+        if not hint.isidentifier() or len(hint) > 30:
+            hint = role
+        while (name := hint if hint != "v" and not self.count[hint] else
+               f"{hint}{self.count[hint]}") in self.taken or name == "v":  # fmt: skip
+            self.count[hint] += 1
+        self.count[hint] += 1
+        self.taken.add(name)
+        self.names[value] = name
+        return name
+
+    def take_arguments(self) -> None:
+        for value in [*self.program.inputs, *self.program.captured]:
+            self.name(value, "w")
+        self.extra = list(self.program.captured)
+        for value, data in self.program.constants.items():
+            text = constant_text(data)
+            if text is None:
+                self.extra.append(value)
+                self.name(value, "c")
+            elif self.used[value] == 1 and len(text) < SHORT:
+                self.inline[value] = text, ATOM
+            else:
+                self.lines.append(f"{self.name(value, 'c')} = {text}")
+
+    # Lines
+
+    def write(self, place: int, step: Instruction) -> None:
+        self.ask()
+        self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
+        if is_update(step):
+            return self.write_update(step)
+        text, binds = self.expression(step)
+        if step.several:
+            self.read(step)
+            names = [self.name(out, "part") for out in step.outs]
+            self.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {text}")
+            return None
+        (out,) = step.outs
+        if len(text) <= SHORT and self.may_inline(place, step):
+            self.inline[out] = text, binds
+            return None
+        self.read(step)
+        dead = self.dead_argument(step)
+        if dead is not None:
+            self.names[out] = self.names[dead]
+            self.owned.add(out)
+            if step.op in IN_PLACE and step.args[0] is dead:
+                text = f"{self.names[dead]} {IN_PLACE[step.op]}= {self.text(step.args[1])}"
+            else:
+                text = f"np.{step.op}({self.texts(step.args)}, out={self.names[dead]})"
+            self.lines.append(text)
+            return None
+        if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
+            self.owned.add(out)
+        if step.op in VIEWS and isinstance(step.args[0], Value):
+            base = self.base.get(step.args[0], step.args[0])
+            self.base[out] = base
+            self.views.setdefault(base, []).append(out)
+        self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
+        return None
+
+    def write_update(self, step: Instruction) -> None:
+        """out[index] = value, in place if that array is ours and nobody reads it as it was."""
+        (out,), target = step.outs, step.args[0]
+        self.read(step)
+        fresh = target in self.makers and self.makers[target].op not in VIEWS
+        if not fresh or self.left[target] or any(self.left[v] for v in self.views.get(target, ())):
+            self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
+        else:
+            self.names[out] = self.names[target]
+        if step.op == "setitem":
+            line = f"{self.names[out]}[{self.index(step.args[1])}] = {self.text(step.args[2])}"
+        else:
+            line = f"np.{step.op}({self.names[out]}, {self.texts(step.args[1:], step.kwargs)})"
+        self.lines.append(line)
+
+    def ask(self) -> None:
+        """The engine's questions, as soon as they can be asked: nothing was written yet."""
+        for value, held in self.asked:
+            self.lines += [f"if {'not ' * held}{self.text(value)}:", "    raise Changed"]
+            for read in self.reads(value):
+                self.left[read] -= 1
+        self.asked = []
+
+    def may_inline(self, place: int, step: Instruction) -> bool:
+        (out,) = step.outs
+        if step.changes or self.used[out] != 1 or out in self.results_:
+            return False
+        if out in self.final:  # w -= ...
+            return step.op in IN_PLACE and step.args[0] in self.targets
+        if math.prod(out.shape) >= LARGE and step.op not in VIEWS and out.dtype != bool:
+            return False
+        if self.asked:
+            return True
+        user = self.program.body[self.last[out]]
+        near = self.last[out] - place <= NEAR and any(a is out for a in user.args)
+        return near and not is_update(user)
+
+    def dead_argument(self, step: Instruction) -> Value | None:
+        """A large array of the result's kind that nobody will read again."""
+        (out,) = step.outs
+        if math.prod(out.shape) < LARGE or step.op not in ELEMENTWISE or step.kwargs:
+            return None
+        for a in step.args:
+            if isinstance(a, Value) and a in self.owned and not self.left[a]:
+                alike = (a.shape, a.dtype) == (out.shape, out.dtype)
+                if alike and not any(self.left[v] for v in self.views.get(a, ())):
+                    return a
+        return None
+
+    def results(self) -> str:
+        """The text of the returned tuple; none shares memory with another or with an argument."""
+        self.ask()
+        seen: set[Value] = set()
+        texts: list[str] = []
+        for value in self.program.outputs:
+            base = self.root(value)
+            text = self.text(value)
+            if value.shape and (base in seen or base not in self.makers):
+                text = f"{text}.copy()"
+            if self.targets and text not in self.names.values():  # before these are written into
+                self.lines.append(f"{(name := f'result{len(texts) + 1}')} = {text}")
+                text = name
+            seen.add(base)
+            texts.append(text)
+        return ", ".join(texts) + "," * (len(texts) == 1)
+
+    def root(self, value: Value) -> Value:
+        """The array whose memory a value may show."""
+        while value in self.makers and self.makers[value].op in VIEWS:
+            inner = list(values_in(self.makers[value].args[:1]))
+            if not inner:
+                break
+            value = inner[0]
+        return value
+
+    def effects(self) -> None:
+        """All has been computed: now write into what is outside."""
+        short = {}
+        for value, new in self.program.effects:
+            maker = self.makers.get(new)
+            if new in self.inline and maker is not None:
+                if maker.args[0] is value and not set(self.reads(maker.args[1])) & self.targets:
+                    sign = IN_PLACE[maker.op]
+                    short[value] = f"{self.names[value]} {sign}= {self.text(maker.args[1])}"
+                else:
+                    text = self.inline.pop(new)[0]
+                    self.lines.append(f"{self.name(new, 'new')} = {text}")
+        own = {new for _, new in self.program.effects} & set(self.makers)
+        for value, new in self.program.effects:
+            if value not in short and new not in own:  # another captured array: read it before
+                self.lines.append(
+                    f"{self.name(Value(new.shape, new.dtype), 'old')} = {self.text(new)}.copy()"
+                )
+                short[value] = f"{self.names[value]}[...] = {self.lines[-1].split(' = ')[0]}"
+        for value, new in self.program.effects:
+            self.lines.append(short.get(value) or f"{self.names[value]}[...] = {self.text(new)}")
+
+    # Expressions
+
+    def read(self, step: Instruction) -> None:
+        for value in self.reads((step.args, step.kwargs)):
+            self.left[value] -= 1
+
+    def reads(self, item: Any) -> Iterator[Value]:
+        """The named values that the text of an argument reads, and those written inside it."""
+        for value in values_in(item):
+            yield value
+            if value in self.inline and value in self.makers:
+                maker = self.makers[value]
+                yield from self.reads((maker.args, maker.kwargs))
+
+    def text(self, item: Any, tight: int = 0) -> str:
+        """An argument as source; in brackets if it binds less tightly than its place needs."""
+        if isinstance(item, Value):
+            if item not in self.inline:
+                return self.names[item]
+            text, binds = self.inline[item]
+            return f"({text})" if binds < tight else text
+        if isinstance(item, list):
+            return f"[{self.texts(item)}]"
+        if isinstance(item, tuple):
+            return f"({self.texts(item)}{',' if len(item) == 1 else ''})"
+        return literal(item, tight)
+
+    def texts(self, items: Any, kwargs: dict[str, Any] | None = None) -> str:
+        texts = [self.text(x) for x in items]
+        for key, value in (kwargs or {}).items():
+            one = isinstance(value, tuple) and len(value) == 1 and key in ("axis", "axes")
+            texts.append(f"{key}={self.text(value[0] if one else value)}")
+        return ", ".join(texts)
+
+    def index(self, item: Any) -> str:
+        if isinstance(item, tuple) and item:
+            return ", ".join(self.index(x) for x in item) + ("," if len(item) == 1 else "")
+        if isinstance(item, slice):
+            parts = ["" if x is None else self.text(x) for x in (item.start, item.stop, item.step)]
+            return ":".join(parts if item.step is not None else parts[:2])
+        return self.text(item)
+
+    def expression(self, step: Instruction) -> tuple[str, int]:
+        """The source of a step, and how tightly it binds."""
+        args, kwargs, op = step.args, step.kwargs, step.op
+        if op in INFIX and len(args) == 2 and not kwargs:
+            sign, binds = INFIX[op]
+            left, right = (binds + 1, binds) if op == "power" else (binds, binds + 1)
+            left += binds == 1  # comparisons do not chain
+            return f"{self.text(args[0], left)} {sign} {self.text(args[1], right)}", binds
+        if op in PREFIX and len(args) == 1 and not kwargs:
+            sign, binds = PREFIX[op]
+            return f"{sign}{self.text(args[0], binds)}", binds
+        first = self.text(args[0], ATOM) if args else ""
+        if op == "getitem":
+            return f"{first}[{self.index(args[1])}]", ATOM
+        if op == "transpose" and len(args) == 1 and not any(kwargs.values()):
+            return f"{first}.T", ATOM
+        if op in ("astype", "view"):
+            return f"{first}.{op}(np.{args[1].name})", ATOM
+        if op == "reshape" and isinstance(args[0], Value) and not kwargs:
+            shape = args[1] if isinstance(args[1], tuple) else (args[1],)
+            return f"{first}.reshape({', '.join(map(str, shape)) or '()'})", ATOM
+        if op.startswith("rng."):
+            return f"{first}.{op[4:]}({self.texts(args[1:], kwargs)})", ATOM
+        if op.startswith("whole."):
+            self.kernels.append(step.call)
+            given = [*args, *kwargs.values()]
+            self.kernels += [type(a) for a in given if _is_record(a)]
+            return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
+        return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+
+
+def _is_record(item: Any) -> bool:
+    return dataclasses.is_dataclass(item) and not isinstance(item, Value)
+
+
+def numpy_name(step: Instruction) -> str:
+    """Where NumPy keeps a function."""
+    call = step.call
+    if "." in step.op:  # a ufunc's method: add.reduce
+        return step.op
+    name = str(getattr(call, "__name__", step.op))
+    for module, prefix in ((np, ""), (np.linalg, "linalg."), (np.fft, "fft.")):
+        if getattr(module, name, None) is call:
+            return prefix + name
+    if isinstance(getattr(np, step.op, None), np.ufunc):  # Python's operator on numbers
+        return step.op
+    raise NotImplementedError(f"tg.compile: no source for {step.op} ({call!r})")
+
+
+def literal(item: Any, tight: int = 0) -> str:
+    """A number, a dtype, None, ... as source."""
+    if isinstance(item, np.float64) and np.isfinite(item):
+        item = float(item)
+    if isinstance(item, np.generic):
+        return f"np.{item.dtype.name}({literal(item.item())})"
+    if isinstance(item, np.dtype):
+        return f"np.{item.name}"
+    if item in (bool, int, float, complex):
+        return str(item.__name__)
+    if isinstance(item, type) and issubclass(item, np.generic):
+        return f"np.{np.dtype(item).name}"
+    if isinstance(item, float) and not math.isfinite(item):
+        return "np.nan" if math.isnan(item) else "np.inf" if item > 0 else "(-np.inf)"
+    if isinstance(item, (int, float)) and not isinstance(item, bool):
+        text = repr(item)
+        return f"({text})" if text.startswith("-") and tight > 6 else text
+    if item is None or isinstance(item, (bool, str, complex, slice, range)) or _is_record(item):
+        return repr(item)
+    if isinstance(item, np.ufunc):
+        return f"np.{item.__name__}"
+    if item is Ellipsis:
+        return "..."
+    raise NotImplementedError(f"tg.compile: no source for a {type(item).__name__}: {item!r}")
+
+
+def constant_text(data: Any) -> str | None:
+    """A constant array as an expression, if it has a short one."""
+    dtype, flat = f"np.{data.dtype.name}", data.ravel()
+    if not data.size:
+        return f"np.zeros({data.shape}, {dtype})"
+    if (flat == flat[0]).all() and not np.signbit(flat[flat == 0]).any():
+        if flat[0] in (0, 1):
+            return f"np.{'ones' if flat[0] else 'zeros'}({data.shape}, {dtype})"
+        return f"np.full({data.shape}, {literal(flat[0].item())}, {dtype})"
+    if data.ndim == 1 and data.dtype.kind in "iu" and (np.diff(data) == 1).all():
+        return f"np.arange({data[0]}, {data[-1] + 1}, dtype={dtype})"
+    if data.size <= 16 and data.dtype.kind in "biuf" and np.isfinite(data).all():
+        return f"np.array({data.tolist()!r}, {dtype})"
+    return None
