@@ -39,6 +39,7 @@ class Row(NamedTuple):
     title: str
     program: Callable[..., p.Program] | None  # of an engine's name
     aims: dict[str, tuple[float, ...]]  # per engine: our time / theirs, at most; then the next aim
+    first: str = OURS  # the engine that is compared with the others
     tolerance: float = 1e-4  # of float32 results: a near tie of a pool may fall either way
 
 
@@ -58,9 +59,10 @@ ROWS = {
         lambda e: p.cross_entropy(e, 4096, 1000),
         {"hand": (1.05,), "torch": (0.75,), "composed": (0.4,)}),
     "lenet": Row("LeNet, batch 64, step",
-        lambda e: p.training(e, p.lenet, (64, 1, 28, 28)), {"torch": (1.0,)}, 1e-2),
+        lambda e: p.training(e, p.lenet, (64, 1, 28, 28)), {"torch": (1.0,)}, tolerance=1e-2),
     "cifar": Row("CIFAR-10 network (3→32→32→64, 5×5), batch 64, step",
-        lambda e: p.training(e, p.cifar_net, (64, 3, 32, 32)), {"torch": (1.3, 1.0)}, 1e-2),
+        lambda e: p.training(e, p.cifar_net, (64, 3, 32, 32)),
+        {"torch": (1.3, 1.0)}, tolerance=1e-2),
     "encoder": Row("transformer encoder layer, 64 wide, batch 32 of 64, step",
         lambda e: p.training(e, p.encoder, (32, 64, 64)), {"torch": ()}),
     "layer-norm": Row("layer_norm 32×128×512, forward and backward",
@@ -71,11 +73,25 @@ ROWS = {
         lambda e: p.adam(e, 50, 100, 200), {"torch": (1.0,)}),
     "memory": Row("peak extra memory, CIFAR-10 network, batch 64, step", None, {"torch": (1.0,)}),
     "nodes": Row("backward through a chain of scalar operations, time per node",
-        p.nodes, {LONG: (1.5,), LONGEST: (1.5,)}),
+        p.nodes, {LONG: (1.5,), LONGEST: (1.5,)}, SHORT),
+    "compiled-small": Row("compiled step, MLP 2-16-16-2, batch 1",
+        lambda e: p.mlp(e, (2, 16, 16, 2), 1), {"hand": (1.1,), OURS: ()}, "compiled"),
+    "compiled-mlp": Row("compiled step, MLP 784-128-64-10, batch 32",
+        lambda e: p.mlp(e, (784, 128, 64, 10), 32),
+        {"hand": (1.0,), "torch": (0.35,), "jax": (0.6,), OURS: ()}, "compiled"),
+    "compiled-wide": Row("compiled step, MLP 784-1024-1024-10, batch 256",
+        lambda e: p.mlp(e, (784, 1024, 1024, 10), 256), {"hand": (), "torch": ()}, "compiled"),
+    "compiled-lenet": Row("compiled step, LeNet, batch 64",
+        lambda e: p.training(e, p.lenet, (64, 1, 28, 28)), {OURS: (0.85,)}, "compiled", 1e-2),
+    "compiled-cifar": Row("compiled step, CIFAR-10 network, batch 64",
+        lambda e: p.training(e, p.cifar_net, (64, 3, 32, 32)),
+        {OURS: (0.85,)}, "compiled", 1e-2),
 }
 # fmt: on
 LABELS = {"hand": "NumPy by hand", "torch": "PyTorch", "jax": "JAX (jit)", "mygrad": "MyGrad"}
-LABELS |= {"composed": "ours, `fused=False`"} | {n: f"{n}, by {SHORT}" for n in (LONG, LONGEST)}
+LABELS |= {"composed": "ours, `fused=False`", OURS: "ours, not compiled"} | {
+    n: f"{n}, by {SHORT}" for n in (LONG, LONGEST)
+}
 
 # Of a row that misses an aim: what the limit is, in a sentence.
 LIMITS = {
@@ -104,6 +120,12 @@ LIMITS = {
     "PyTorch's, which build no columns, 27. Pooling gives back 8 of those 14 ms.",
     "layer-norm": "About 15 passes over 2.1 M entries at 0.05 to 0.35 ns make 9.4 ms: one pass "
     "per NumPy call, where PyTorch makes two in all.",
+    "compiled-small": "The rest is the call: the signature is looked up, arguments are handed over,"
+    " gradients put into .grad, and labels and NaN are asked for as without compiling.",
+    "compiled-mlp": "The gradients stay in .grad, so the update cannot be written into them, as the"
+    " hand-written code does; labels are looked up twice. JAX fuses what are separate passes here.",
+    "compiled-lenet": "The same kernels run; only what is around them goes away.",
+    "compiled-cifar": "The same kernels run; only what is around them goes away.",
     "attention": "Seven batched products of 1.3 ms each are half of it; the row maximum, in "
     "rows of 128, takes 0.9 ms each time.",
 }
@@ -155,7 +177,7 @@ def agree(name, results):
 
 def measure(name, budget):
     """{engine: a time (or size) per round}: 5 rounds at least, or 1 without a budget of seconds."""
-    engines = [SHORT if name == "nodes" else OURS, *ROWS[name].aims]
+    engines = [ROWS[name].first, *ROWS[name].aims]
     values, rounds = {engine: [] for engine in engines}, 0
     with contextlib.ExitStack() as stack:
         meters = {engine: partial(memory.fresh, engine) for engine in engines}

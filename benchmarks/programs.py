@@ -187,6 +187,7 @@ def training(engine, build, shape, classes=10):
         optimizer.step()
         return loss
 
+    run = tg.compile(run) if engine == "compiled" else run
     return Program(run, lambda: [run(), *(p.grad for p in net.parameters())])
 
 
@@ -224,6 +225,8 @@ def mlp(engine, sizes, size):
         return training(engine, build, shape, classes)
     x, t = batch(shape, classes)
     ws = [w.T.copy() for w in weights([shape for a, b in layers for shape in ((b, a), (b,))])]
+    if engine == "compiled":
+        return compiled_mlp(ws, x, t)
     if engine in ("autograd", "jax"):
         t = np.eye(classes, dtype=np.float32)[t]  # one-hot targets, as in their examples
     if engine == "jax" and hasattr(os, "sched_setaffinity"):
@@ -261,6 +264,33 @@ def mlp(engine, sizes, size):
         return [loss, *gs]
 
     return Program(run, results)
+
+
+def compiled_mlp(ws, x, t):
+    """The step as a NumPy user writes it, W being (inputs, outputs) as by hand."""
+    tg, functional, losses, _ = kit(OURS)
+    leaves = [tg.tensor(w, requires_grad=True) for w in ws]
+
+    @tg.compile
+    def step(x, t):
+        z = x
+        for k in range(0, len(leaves), 2):
+            z = functional.relu(z) if k else z
+            z = z @ leaves[k] + leaves[k + 1]
+        for leaf in leaves:
+            leaf.zero_grad()
+        loss = losses.cross_entropy(z, t)
+        loss.backward()
+        with tg.no_grad():
+            for leaf in leaves:
+                leaf -= LR * leaf.grad
+        return loss
+
+    def results():
+        loss = step(x, t)
+        return [loss, *(array(leaf.grad).T for leaf in leaves)]
+
+    return Program(partial(step, x, t), results)
 
 
 def mlp_gradients(engine):

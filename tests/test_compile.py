@@ -319,3 +319,45 @@ def test_each_pass_removes_what_it_says():
         return x * positive
 
     assert operations(guarded(recorded(asks, x))) == ["greater", "multiply"]
+
+
+def test_a_compiled_function_in_a_graph_is_the_function():
+    """Its recording has no graph, so wherever a gradient is asked for, f itself runs."""
+    c = tg.compile(lambda x: np.sum(x**3))
+    same(tg.grad(c)(X), 3 * X**2)
+    w = tg.tensor(X, requires_grad=True)
+    (c(w) * 2).backward()
+    same(w.grad.data, 6 * X**2)
+    inner = tg.compile(lambda x, w: np.sum(w * x))
+    same(tg.grad(lambda w: inner(X, w) + tg.compile(lambda x: np.sum(w * x))(X))(X), 2 * X)
+
+
+def test_numbers_keep_their_width():
+    x = np.ones(3, np.float32)
+    for f in (
+        lambda x: x * 2 + np.float64(3), lambda x: x + 0.1, lambda x: x * np.float32(0.1),
+        lambda x: (np.maximum(x, np.zeros((2, 3))), (x > 0) * 1.0),
+    ):  # fmt: skip
+        compiled = tg.compile(f)
+        for k in (1, 2):
+            same(compiled(x * k), f(x * k))
+
+
+def test_a_view_of_what_was_written_into_is_refused():
+    def f(x):
+        y = x * 2
+        v = y[0]
+        y[0] = 0
+        return v
+
+    with pytest.raises(TraceError, match="written into"):
+        tg.compile(f)(X)
+
+
+def test_check_sees_what_changed_outside():
+    n = 1.0
+    f = tg.compile(lambda x: x * n, check=True)
+    same(f(X), X)
+    n = 2.0
+    with pytest.raises(ValueError, match="differs from the function's own"):
+        f(X)

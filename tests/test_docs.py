@@ -1,13 +1,24 @@
-"""The documents say what the code does: the list of functions, and README's example."""
+"""The documents say what the code does: the list of functions, README's examples, listings.
+
+`python tests/test_docs.py` writes today's listings into docs/compile.md and README's section on it.
+"""
 
 import contextlib
+import inspect
 import io
+import linecache
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+import tinygrad_lite as tg
+from tinygrad_lite.compiler import passes
+from tinygrad_lite.compiler.emit import source
+from tinygrad_lite.compiler.trace import Tracer
 from tinygrad_lite.dispatch import COMPOSITIONS, CONSTANT
+from tinygrad_lite.mode import mode
 from tinygrad_lite.primitives import PRIMITIVES
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +73,71 @@ def test_readme_network(tmp_path, monkeypatch):
     assert "1.weight" in np.load("digits.npz")
 
 
+X = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+ARGUMENTS = {"x": X, "t": np.array([0, 2]), "w": np.ones(3)}
+
+
+def watch(f, *names, only="", x=X):
+    """Print the source of a recording of f before and after the last of some passes."""
+    tracer, listings = Tracer(), []
+    given = {**ARGUMENTS, "x": x}
+    symbols = [tracer.input(given[name], name) for name in inspect.signature(f).parameters]
+    with mode(tracer=tracer):
+        program = tracer.finish([f(*symbols)])
+    for name in names:
+        before, program = program, getattr(passes, name)(program)
+    for p in (before, program):
+        body = source(p, "step")[0].split('"""')[-1].strip("\n")
+        listings.append([line[4:] for line in body.splitlines() if re.search(only, line)])
+    width = max(map(len, listings[0]))
+    for left, right in zip_longest(*listings, fillvalue=""):
+        print(f"{left:{width}}  |  {right}".rstrip())
+
+
+def refused(f):
+    try:
+        tg.compile(f)(X)
+    except TypeError as error:
+        print(error)
+
+
+def with_listings(text):
+    """The text with what its examples print today: code in a block of its own, or after >>>."""
+    world, printed = {"watch": watch, "refused": refused}, ""
+
+    def run(code):
+        linecache.cache["program.py"] = len(code), None, code.splitlines(True), "program.py"
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, "program.py", "exec"), world)
+        return out.getvalue().rstrip("\n") + "\n" * bool(out.getvalue())
+
+    def block(found):
+        nonlocal printed
+        if found[1]:
+            printed = run(found[2])
+            return found[0]
+        given = [line for line in found[2].splitlines() if line.startswith(">>> ")]
+        listing = "".join(f"{line}\n{run(line[4:])}" for line in given) or printed
+        return f"```\n{listing}```\n"
+
+    return re.sub(r"^```(python)?\n(.*?)^```\n", block, text, flags=re.DOTALL | re.MULTILINE)
+
+
+def about_compile():
+    """The page, and README's section."""
+    page, readme = ROOT / "docs/compile.md", ROOT / "README.md"
+    return (page, page.read_text()), (
+        readme,
+        readme.read_text().split("## Compile it\n")[1].split("\n## ")[0],
+    )
+
+
+def test_listings_of_compile():
+    for _, text in about_compile():
+        assert with_listings(text) == text
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
@@ -83,3 +159,8 @@ def test_each_picture_has_a_dark_twin():
         ]
         assert words[0] == words[1]  # the same graph
         assert 'fill="#0d1117"' in (ROOT / dark).read_text()
+
+
+if __name__ == "__main__":
+    for path, text in about_compile():
+        path.write_text(path.read_text().replace(text, with_listings(text)))

@@ -17,7 +17,7 @@ import numpy as np
 from . import fused as fast
 from . import primitives as p
 from .array_methods import raw
-from .conversion import floating, operand
+from .conversion import as_array, floating, operand
 from .convolution import conv1d as conv1d
 from .convolution import conv2d as conv2d
 from .convolution import conv_transpose2d as conv_transpose2d
@@ -200,7 +200,7 @@ def _check_indices(name: str, ids: Any, n: int, what: str) -> None:
 
 def one_hot(labels: Any, num_classes: int = -1) -> Any:
     """1 at the label, else 0: integers with one more axis, of num_classes (-1: those there are)."""
-    labels = np.asarray(raw(labels))
+    labels = as_array(raw(labels))
     if num_classes == -1 and labels.size == 0:
         raise ValueError("one_hot: no labels to count classes by: pass num_classes=")
     n = num_classes if num_classes != -1 else int(labels.max()) + 1
@@ -213,7 +213,7 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None, fused: bool
 
     padding_idx : the row that gets no gradient; a negative one counts from the end.
     """
-    ids, weight = np.asarray(raw(ids)), operand(weight)
+    ids, weight = as_array(raw(ids)), operand(weight)
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must have shape (n, dim), got {weight.shape}")
     n = weight.shape[0]

@@ -42,7 +42,10 @@ def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
     Parameters
     ----------
     f : takes and returns arrays, Tensors and numbers, or nested tuples, lists and dicts of them.
-    check : compare every call with f itself, which costs a call of f. ValueError if they differ.
+        Results carry no graph. Given a Tensor that requires a gradient, or inside `tg.grad` and its
+        kin, f itself runs: compile the whole step, `tg.compile(tg.grad(f))`, instead.
+    check : compare every call with f itself, which costs a call of f; a DifferenceError (a
+        ValueError) if they differ.
 
     Returns
     -------
@@ -75,6 +78,10 @@ def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
     return functools.partial(compile, check=check) if f is None else Compiled(f, check)
 
 
+class DifferenceError(ValueError):
+    """With `check=True`: the recording computed something else than the function."""
+
+
 class Line(NamedTuple):
     """One line of a plan: what is computed, and when it is read for the last time."""
 
@@ -91,14 +98,17 @@ class Compiled:
     def __init__(self, f: Callable[..., Any], check: bool) -> None:
         functools.update_wrapper(self, f, updated=())
         self.f, self.check = f, check
-        self.recordings: OrderedDict[str, Recording] = OrderedDict()
+        self.recordings: OrderedDict[Any, Recording] = OrderedDict()
         self.missed = 0  # calls that the recording did not cover: f itself ran
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if MODE.get().tracer is not None:  # inside another recording
+        given, now = leaves((args, kwargs)), MODE.get()
+        tracked = any(isinstance(x, Tensor) and x._node is not None for x in given)
+        if now.tracer is not None or now.transform or tracked:  # part of a graph, or a recording
             return self.f(*args, **kwargs)
-        given = leaves((args, kwargs))
-        key = repr(rebuild((args, kwargs), iter([_signature(x) for x in given])))
+        flat = not kwargs and len(given) == len(args)
+        nested = None if flat else repr(rebuild((args, kwargs), iter([None] * len(given))))
+        key = nested, *map(_signature, given)
         recording = self.recordings.get(key)
         if recording is None or not recording.holds():
             recording = self.recordings[key] = Recording(self.f, args, kwargs)
@@ -107,6 +117,8 @@ class Compiled:
         self.recordings.move_to_end(key)
         try:
             return recording.checked(self.f, args, kwargs) if self.check else recording(given)
+        except DifferenceError:
+            raise
         except Exception as error:  # nothing was written yet
             self.missed += 1
             result = self.f(*args, **kwargs)  # it may say the same, more clearly
@@ -134,10 +146,10 @@ class Compiled:
 def _signature(x: Any) -> Any:
     """What a recording depends on: of arrays only shape and dtype."""
     if isinstance(x, Tensor):
-        return "Tensor", x.shape, str(x.dtype), x.requires_grad
+        return Tensor, x.shape, x.dtype, x.requires_grad
     if isinstance(x, (np.ndarray, np.generic)):
-        return type(x).__name__, x.shape, str(x.dtype)
-    return "float" if type(x) is float else x
+        return np.ndarray, x.shape, x.dtype
+    return (float,) if type(x) is float else (type(x), repr(x))
 
 
 def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
@@ -242,7 +254,7 @@ class Recording:
         for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
             tolerance = 1e-12 if np.asarray(b).dtype == float else 1e-4
             if not np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0), True):
-                raise ValueError(
+                raise DifferenceError(
                     f"tg.compile: result {k} differs from the function's own by "
                     f"{np.max(np.abs(np.subtract(a, b))):.2g}: something that f reads changed "
                     "without being an argument, a Tensor or an array"
@@ -277,8 +289,7 @@ def builtin_compile(text: str) -> Any:
 def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:
     """What f gets in the place of an argument; static ones stay."""
     if isinstance(x, Tensor):
-        t = constant(tracer.input(x._data, x.name or name))
-        return t.requires_grad_() if x.requires_grad else t
+        return constant(tracer.input(x._data, x.name or name))
     if isinstance(x, (np.ndarray, np.generic)) or type(x) is float:
         return tracer.input(x, name)
     return x

@@ -26,7 +26,7 @@ def algebra(program: Program) -> Program:
             step = found
         if step.op in ("maximum", "greater") and isinstance(step.args[0], Value):
             x, bound = step.args
-            if is_number(bound, 0, program.constants):
+            if is_number(bound, 0, program.constants) and x.shape == step.outs[0].shape:
                 if step.op == "maximum":
                     cut[x] = step.outs[0]
                 elif x in cut:  # so that nothing needs x after max(x, 0)

@@ -20,6 +20,7 @@ import numpy as np
 
 from .helpers import helper_sources
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
+from .trace import TraceError
 
 INFIX = {  # operation: sign, and how tightly it binds
     "add": ("+", 4), "subtract": ("-", 4), "multiply": ("*", 5), "divide": ("/", 5),
@@ -33,6 +34,7 @@ ATOM = 9  # how tightly names, calls and what is in brackets bind
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
 LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
+HUGE = 65536  # entries: such arrays are let go of at once, for the next to take their memory
 ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
 
 
@@ -124,11 +126,25 @@ class Writer:
     # Lines
 
     def write(self, place: int, step: Instruction) -> None:
+        self.write_step(place, step)
+        kept = {None, *(self.names.get(out) for out in step.outs)}
+        done = [
+            v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
+            if not self.left[v] and v in self.makers and math.prod(v.shape) >= HUGE
+            and self.names.get(v) not in kept
+        ]  # fmt: skip
+        if done and not any(out in self.inline for out in step.outs):
+            self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
+
+    def write_step(self, place: int, step: Instruction) -> None:
         self.ask()
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
         if is_update(step):
             return self.write_update(step)
-        text, binds = self.expression(step)
+        try:
+            text, binds = self.expression(step)
+        except NotImplementedError as error:
+            raise TraceError(f"{error}. {step.line}") from None
         if step.several:
             self.read(step)
             names = [self.name(out, "part") for out in step.outs]
@@ -144,9 +160,10 @@ class Writer:
             self.names[out] = self.names[dead]
             self.owned.add(out)
             if step.op in IN_PLACE and step.args[0] is dead:
-                text = f"{self.names[dead]} {IN_PLACE[step.op]}= {self.text(step.args[1])}"
+                by = self.text(plain_numbers(step)[1])
+                text = f"{self.names[dead]} {IN_PLACE[step.op]}= {by}"
             else:
-                text = f"np.{step.op}({self.texts(step.args)}, out={self.names[dead]})"
+                text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={self.names[dead]})"
             self.lines.append(text)
             return None
         if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
@@ -193,7 +210,7 @@ class Writer:
             return True
         user = self.program.body[self.last[out]]
         near = self.last[out] - place <= NEAR and any(a is out for a in user.args)
-        return near and not is_update(user)
+        return near and not (is_update(user) and user.args[0] is out)
 
     def dead_argument(self, step: Instruction) -> Value | None:
         """A large array of the result's kind that nobody will read again."""
@@ -299,7 +316,7 @@ class Writer:
 
     def expression(self, step: Instruction) -> tuple[str, int]:
         """The source of a step, and how tightly it binds."""
-        args, kwargs, op = step.args, step.kwargs, step.op
+        args, kwargs, op = plain_numbers(step), step.kwargs, step.op
         if op in INFIX and len(args) == 2 and not kwargs:
             sign, binds = INFIX[op]
             left, right = (binds + 1, binds) if op == "power" else (binds, binds + 1)
@@ -311,7 +328,7 @@ class Writer:
         first = self.text(args[0], ATOM) if args else ""
         if op == "getitem":
             return f"{first}[{self.index(args[1])}]", ATOM
-        if op == "transpose" and len(args) == 1 and not any(kwargs.values()):
+        if op == "transpose" and not any(a is not None for a in (*args[1:], *kwargs.values())):
             return f"{first}.T", ATOM
         if op in ("astype", "view"):
             return f"{first}.{op}(np.{args[1].name})", ATOM
@@ -326,6 +343,16 @@ class Writer:
             self.kernels += [type(a) for a in given if _is_record(a)]
             return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
         return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+
+
+def plain_numbers(step: Instruction) -> tuple[Any, ...]:
+    """The arguments, NumPy's numbers as Python's where an array beside them has their dtype."""
+    dtypes = {a.dtype for a in step.args if isinstance(a, Value) and a.shape}
+    simple = step.op in ELEMENTWISE and len(dtypes) == 1
+    return tuple(
+        float(a) if simple and isinstance(a, np.floating) and {a.dtype} == dtypes else a
+        for a in step.args
+    )
 
 
 def _is_record(item: Any) -> bool:
@@ -348,8 +375,6 @@ def numpy_name(step: Instruction) -> str:
 
 def literal(item: Any, tight: int = 0) -> str:
     """A number, a dtype, None, ... as source."""
-    if isinstance(item, np.float64) and np.isfinite(item):
-        item = float(item)
     if isinstance(item, np.generic):
         return f"np.{item.dtype.name}({literal(item.item())})"
     if isinstance(item, np.dtype):

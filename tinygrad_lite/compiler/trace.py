@@ -24,7 +24,7 @@ from ..mode import MODE, SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 
-PACKAGE = str(Path(__file__).resolve().parent.parent)
+PACKAGE, NUMPY = (str(Path(p).parent) for p in (Path(__file__).resolve().parent, np.__file__))
 UNKNOWN_SHAPE = frozenset(
     ["argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros"]
 )  # how large the result is depends on the numbers
@@ -45,7 +45,7 @@ def user_line() -> str:
     import linecache
 
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, NUMPY)):
         frame = frame.f_back
     name, line = frame.f_code.co_filename, frame.f_lineno
     return f"{name}, line {line}: {linecache.getline(name, line).strip()}"
@@ -133,7 +133,7 @@ class Tracer:
         Only what somebody else still holds can change between calls: the rest is constant.
         """
         program = self.program
-        program.outputs = [o.value if isinstance(o, Symbol) else o for o in outputs]
+        program.outputs = [self.operand(o) if isinstance(o, Symbol) else o for o in outputs]
         replaced: dict[Value, Any] = {}
         for key in list(self.known):
             data, tensor, symbol, value = self.known.pop(key)
