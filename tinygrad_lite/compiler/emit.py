@@ -43,6 +43,7 @@ class Changed(Exception):
 
 
 CHANGED = '''
+
 class Changed(Exception):
     """These arguments need another recording."""
 '''
@@ -92,6 +93,7 @@ class Writer:
         self.base: dict[Value, Value] = {}  # a view: the array whose memory it shows
         self.views: dict[Value, list[Value]] = {}
         self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
+        self.scope: tuple[str, ...] = ()  # the modules that the line before came from
         self.asked: list[tuple[Value, bool]] = []  # guards that can be asked now
 
     # Names
@@ -126,7 +128,14 @@ class Writer:
     # Lines
 
     def write(self, place: int, step: Instruction) -> None:
+        before = len(self.lines)
         self.write_step(place, step)
+        if len(self.lines) > before:
+            if step.scope != self.scope and step.scope:
+                path = " / ".join(step.scope)
+                comment = f"# {''.join(c if c.isprintable() else '?' for c in path)[:80]}"
+                self.lines.insert(before, comment)
+            self.scope = step.scope
         kept = {None, *(self.names.get(out) for out in step.outs)}
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
@@ -350,7 +359,7 @@ def plain_numbers(step: Instruction) -> tuple[Any, ...]:
     dtypes = {a.dtype for a in step.args if isinstance(a, Value) and a.shape}
     simple = step.op in ELEMENTWISE and len(dtypes) == 1
     return tuple(
-        float(a) if simple and isinstance(a, np.floating) and {a.dtype} == dtypes else a
+        float(str(a)) if simple and isinstance(a, np.floating) and {a.dtype} == dtypes else a
         for a in step.args
     )
 
