@@ -355,9 +355,116 @@ def test_a_view_of_what_was_written_into_is_refused():
 
 
 def test_check_sees_what_changed_outside():
-    n = 1.0
-    f = tg.compile(lambda x: x * n, check=True)
+    n, box = 1.0, {"n": 1.0}
+    f = tg.compile(lambda x: x * n)
     same(f(X), X)
-    n = 2.0
+    n = 2.0  # what a name refers to is looked up
+    same(f(X), X * 2)
+    f = tg.compile(lambda x: x * box["n"], check=True)
+    same(f(X), X)
+    box["n"] = 2.0  # what is in an object is not
     with pytest.raises(ValueError, match="differs from the function's own"):
         f(X)
+
+
+def counted_up(s):
+    t = s
+    s += 1
+    return t, s
+
+
+LARGE = RNG.normal(size=(64, 64))
+SHARED = {  # views of arrays that later steps would like to write into
+    "split": lambda x: (lambda y: (np.sum(np.multiply(*np.split(y, 2))), y * 2 * 3))(np.exp(x)),
+    "flip": lambda x: (lambda y, v: (y * 2 + 1, v))(y := np.exp(x), np.flipud(y)),
+    "view of a view": lambda x: (lambda y, v: (y * 2 + 1, v * 1.0))(y := np.exp(x), y.T[1:]),
+    "diagonal": lambda x: (lambda y, v: (y * 2 + 1, v + 1))(y := np.exp(x), np.diagonal(y)),
+    "argument": lambda x: tg.index_update(np.flipud(x), 0, 99.0),
+    "number": lambda x: counted_up(np.sum(x)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_memory(name):
+    f, x = tg.compile(SHARED[name]), LARGE.copy()
+    for _ in range(2):
+        same(f(x), SHARED[name](LARGE))
+        same(x, LARGE)
+
+
+def test_state_moves_once_per_call():
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+
+    @tg.compile
+    def step(x):
+        optimizer.zero_grad()
+        np.sum(w * x).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for k in range(3):
+        step(np.ones(2))
+        same(w.data, np.array([1.0, 2.0]) - 0.5 * (k + 1))
+    assert w.grad is None
+
+    @tg.compile
+    def accumulate(x):
+        np.sum(w * x).backward()
+
+    accumulate(np.ones(2))
+    with pytest.raises(TraceError, match="zero_grad"):
+        accumulate(np.ones(2))
+    with pytest.raises(TraceError, match="gradient from before"):
+        tg.compile(optimizer.step)()
+
+
+def test_results_have_no_graph_and_say_so():
+    w = tg.tensor(2.0, requires_grad=True)
+    loss = tg.compile(lambda x: w * x)(3.0)
+    assert loss.item() == 6
+    with pytest.raises(RuntimeError, match=r"results of tg\.compile carry no graph"):
+        (loss + w * 2).backward()
+
+
+def test_static_arguments_are_told_apart():
+    f = tg.compile(lambda net, x: net(x))
+    nets = [nn.Linear(3, 2, dtype=np.float64) for _ in range(2)]
+    for net in nets:
+        same(f(net, X).data, net(X).data)
+    f = tg.compile(lambda x, s: tg.losses.cross_entropy(x, T, label_smoothing=s))
+    for s in (0.0, 0.1):
+        np.testing.assert_allclose(
+            f(X, s), tg.losses.cross_entropy(X, T, label_smoothing=s), rtol=1e-12
+        )
+
+
+def test_a_captured_tensor_may_change_in_every_way():
+    net = nn.Linear(3, 2, dtype=np.float64)
+    f = tg.compile(lambda x: net(x) + net.bias.detach() + np.sum(net.weight.data))
+    for k in range(4):
+        same(f(X).data, (net(X) + net.bias.detach() + np.sum(net.weight.data)).data, exact=False)
+        net.bias.data = net.bias.data + 1
+        if k == 1:
+            net.weight = nn.Parameter(net.weight.data * 2)
+        net.weight.data[...] *= 0.5
+
+
+def test_nothing_of_the_recording_stays_outside():
+    """Eager, each call would change these; a replay would not."""
+    kept = {"h": np.zeros(3)}
+    w = tg.tensor(np.ones(3), requires_grad=True)
+
+    def in_a_dictionary(x):
+        kept["h"] = kept["h"] + x
+        return x
+
+    def in_a_tensor(x):
+        w.data = w.data - x
+        return x
+
+    history = []
+    for f in (in_a_dictionary, in_a_tensor, lambda x: history.append(x) or x):
+        with pytest.raises(TypeError, match=r"keeps|p -= step"):
+            tg.compile(f)(np.ones(3))
+    same(w.data, np.ones(3))

@@ -88,7 +88,7 @@ def gradients(
                 f"this graph's saved values were freed by an earlier backward() (first at {node!r}"
                 "): pass retain_graph=True to the earlier call, or compute the loss again"
             )
-    observers = MODE.get().observers
+    observers, tracer = MODE.get().observers, MODE.get().tracer
     grads = dict(seeds)
     results: dict[Node, Any] = {}
     owned: set[Node] = set()  # gradients in buffers that no one else can see: added to in place
@@ -103,7 +103,7 @@ def gradients(
             results[node] = g
             if wanted is not None:
                 continue
-        if not create_graph and (g.__class__ in SCALARS or g.size <= SMALL):
+        if not create_graph and (g.__class__ in SCALARS or g.size <= SMALL) and tracer is None:
             node.cotangent = g
         primitive = node.primitive
         if primitive is None:
@@ -151,7 +151,7 @@ def gradients(
                 grads[parent] = piece
                 if parent.primitive is None and _is_fresh(piece, (g, out, *args), pieces):
                     owned.add(parent)
-            elif total.__class__ is ndarray and parent in owned:
+            elif total.__class__ is ndarray and piece.__class__ is ndarray and parent in owned:
                 total += piece
             else:
                 grads[parent] = total + piece

@@ -27,6 +27,8 @@ def as_array(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
         )
     if hasattr(data, "traced"):
         data = data.strong()
+        if copy:
+            data = np.copy(data)
         return data if dtype is None or dtype == data.dtype else data.astype(dtype)
     try:
         array = np.array(data, dtype=dtype, copy=copy)

@@ -194,7 +194,7 @@ def index_scale(
         each = np.full(t.shape, factor, x.dtype)
         return t, each, each, total
     each = counted.astype(x.dtype)
-    scale = each if w is None else each * np.take(w, t)
+    scale = each if w is None else each * np.take(w, t, 0)
     if reduction == "mean":
         if not np.any(scale):
             raise ValueError(f"{name}: every target is ignored or has weight 0: skip the batch")

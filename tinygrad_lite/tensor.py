@@ -235,7 +235,8 @@ class Tensor(ArrayMethods):
     @property
     def data(self) -> Any:
         """The array (a NumPy scalar when 0-d). Writing into it is not recorded."""
-        return self._data
+        tracer = MODE.get().tracer
+        return self._data if tracer is None else tracer.lift(self._data, self)
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -243,6 +244,8 @@ class Tensor(ArrayMethods):
             raise RuntimeError(
                 "the data of a computed tensor cannot be replaced: its graph would not notice"
             )
+        if MODE.get().tracer is not None:
+            raise TypeError("tg.compile: write p -= step under no_grad, and not p.data = value")
         value = as_array(value._data if isinstance(value, Tensor) else value)
         if self._node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ValueError(
@@ -292,7 +295,7 @@ class Tensor(ArrayMethods):
                 f"the gradient of a {self.shape} tensor cannot have shape {np.shape(value)}"
             )
         if (tracer := MODE.get().tracer) is not None:
-            tracer.keep_gradient(self)
+            tracer.keep_gradient(self, value)
         self._grad = (
             value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
         )
@@ -340,11 +343,11 @@ class Tensor(ArrayMethods):
 
     def detach(self) -> Tensor:
         """A constant Tensor on the same data, outside the graph."""
-        return constant(self._data)
+        return constant(self.data)
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The data as an ndarray (the same memory, unless 0-d), outside the graph."""
-        return np.asarray(self._data)
+        return np.asarray(self.data)
 
     def item(self) -> Any:
         """The one entry as a Python number."""
@@ -352,7 +355,7 @@ class Tensor(ArrayMethods):
             raise ValueError(
                 f"only a tensor of one entry is a Python number; this one has shape {self.shape}"
             )
-        return self._data.item()
+        return self.data.item()
 
     # NumPy's protocols
 

@@ -20,12 +20,13 @@ import numpy as np
 
 from ..array_methods import raw
 from ..mode import MODE, mode
-from ..tensor import Tensor, constant
+from ..primitives import primitive
+from ..tensor import Node, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
 from .passes import optimised
 from .program import Value
-from .trace import Symbol, TraceError, Tracer, itself, refuse_unknown_shapes
+from .trace import Symbol, TraceError, Tracer, itself, names_of, refuse_unknown_shapes
 
 KEPT = 16  # recordings of one function, one per signature
 
@@ -104,7 +105,9 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given, now = leaves((args, kwargs)), MODE.get()
         tracked = any(isinstance(x, Tensor) and x._node is not None for x in given)
-        if now.tracer is not None or now.transform or tracked:  # part of a graph, or a recording
+        if (
+            now.tracer is not None or now.transform or now.observers or tracked
+        ):  # part of a graph, or a recording
             return self.f(*args, **kwargs)
         flat = not kwargs and len(given) == len(args)
         nested = None if flat else repr(rebuild((args, kwargs), iter([None] * len(given))))
@@ -149,7 +152,14 @@ def _signature(x: Any) -> Any:
         return Tensor, x.shape, x.dtype, x.requires_grad
     if isinstance(x, (np.ndarray, np.generic)):
         return np.ndarray, x.shape, x.dtype
-    return (float,) if type(x) is float else (type(x), repr(x))
+    if type(x) is float:
+        return (float,)
+    return (
+        (type(x), repr(x)) if type(x) in PLAIN else (type(x), id(x))
+    )  # the recording keeps x alive
+
+
+PLAIN = (bool, int, complex, str, bytes, type(None), type(Ellipsis), slice)
 
 
 def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
@@ -178,6 +188,8 @@ class Recording:
 
     def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
         tracer = Tracer()
+        arrays = (Tensor, np.ndarray, np.generic)
+        self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
         given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
         stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
         self.dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
@@ -189,15 +201,14 @@ class Recording:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
             changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
-            for t, old, _ in changes:
+            for t, old, new in changes:  # noqa: B007
                 t._grad = old
         outs = leaves(result)
-        self.tensors = [isinstance(o, Tensor) for o in outs]
+        self.tensors = [_wrapper(o) for o in outs]
         values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
-        self.gradients: list[
-            tuple[Tensor, int | None]
-        ] = []  # Tensors whose .grad a call sets, and the place of its value
+        # Tensors whose .grad a call sets, and the place of its value
+        self.gradients: list[tuple[Tensor, int | None]] = []
         for t, old, new in changes:
             if old is not None and {id(old), id(old._data)} & tracer.known.keys():
                 raise TraceError(
@@ -206,12 +217,17 @@ class Recording:
                 )
             self.gradients.append((t, None if new is None else len(values)))
             values += [] if new is None else [new._data]
+        t = old = new = None
         del result, inside, keywords, stand_ins, outs, changes, given, args, kwargs
         program = optimised(tracer.finish(values))
+        del values
+        tracer.refuse_what_is_kept()
         refuse_unknown_shapes(program)
         self.places = [isinstance(v, Value) for v in program.outputs]
         self.plain = [None if p else v for p, v in zip(self.places, program.outputs, strict=True)]
         program.outputs = [v for v in program.outputs if isinstance(v, Value)]
+        for name in names_of(f):
+            tracer.assume(name)
         self.program, self.tracer = program, tracer
         self.source, extra = source(program, "step")
         namespace: dict[str, Any] = {}
@@ -227,8 +243,19 @@ class Recording:
 
     def __call__(self, given: list[Any]) -> Any:
         arrays = [raw(given[k]) for k in self.dynamic]
-        found = iter(self.function(*arrays, *[read() for read in self.extra]))
-        outs = [next(found) if p else v for p, v in zip(self.places, self.plain, strict=True)]
+        extra = [read() for read in self.extra]
+        random = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
+        states = [bits.state for bits in random]
+        try:
+            found = iter(self.function(*arrays, *extra))
+        except Exception:  # f itself will draw the same numbers
+            for bits, state in zip(random, states, strict=True):
+                bits.state = state
+            raise
+        outs = [
+            next(found) if p else np.copy(v) if isinstance(v, np.ndarray) else v
+            for p, v in zip(self.places, self.plain, strict=True)
+        ]
         outs = [o[()] if isinstance(o, np.ndarray) and not o.ndim else o for o in outs]
         for do in self.tracer.after:
             do()
@@ -237,7 +264,7 @@ class Recording:
         for t, place in self.gradients:
             t._grad = None if place is None else constant(outs[place])
         results = zip(outs, self.tensors, strict=False)
-        return rebuild(self.tree, iter([constant(o) if t else o for o, t in results]))
+        return rebuild(self.tree, iter([wrap(o) if wrap else o for o, wrap in results]))
 
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
@@ -270,6 +297,26 @@ class Recording:
             for step in self.program.body
             for out in step.outs
         ]
+
+
+def _no_graph(*_: Any) -> Any:
+    raise RuntimeError(
+        "the results of tg.compile carry no graph: call backward(), or tg.grad, inside the function"
+    )
+
+
+cut = primitive(lambda x: x, _no_graph, saves="-", name="compiled")
+
+
+def _wrapper(out: Any) -> Callable[[Any], Tensor] | None:
+    """How a result becomes a Tensor; one that had a graph refuses to be differentiated."""
+    if not isinstance(out, Tensor):
+        return None
+    return constant if out._node is None else _ended
+
+
+def _ended(value: Any) -> Tensor:
+    return constant(value, Node(cut, leaf_node(value), None, (), (value,), {}, value))
 
 
 def _cause(error: Exception) -> Exception:

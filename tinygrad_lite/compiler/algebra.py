@@ -26,7 +26,9 @@ def algebra(program: Program) -> Program:
             step = found
         if step.op in ("maximum", "greater") and isinstance(step.args[0], Value):
             x, bound = step.args
-            if is_number(bound, 0, program.constants) and x.shape == step.outs[0].shape:
+            if (
+                is_number(bound, 0, program.constants) or is_number(bound, 0.0, program.constants)
+            ) and x.shape == step.outs[0].shape:
                 if step.op == "maximum":
                     cut[x] = step.outs[0]
                 elif x in cut:  # so that nothing needs x after max(x, 0)
@@ -51,7 +53,8 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
     for k, neutral in NEUTRAL.get(op, ()):
         if is_number(args[k], neutral, constants) and alike(args[1 - k], out):
             return args[1 - k]
-    if op in ("astype", "reshape", "broadcast_to", "copy", "positive") and alike(x, out):
+    plain = op != "reshape" or (len(args) == 2 and not step.kwargs)
+    if op in ("astype", "reshape", "broadcast_to", "copy", "positive") and alike(x, out) and plain:
         return x
     if op == "swapaxes" and len(out.shape) == 2:  # an ordinary transpose, or nothing
         a, b = args[1:] or (step.kwargs["axis1"], step.kwargs["axis2"])
@@ -59,13 +62,14 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
         return x if a % 2 == b % 2 else turned
     if op == "negative" and same:
         return before.args[0]
-    if op == "reshape" and same:
+    if op == "reshape" and same and len(args) == len(before.args) == 2 and not before.kwargs:
         return replace(step, args=(before.args[0], *args[1:]))
     if op == "transpose" and same:
         first, second = axes_of(before), axes_of(step)
         if [first[a] for a in second] == list(range(len(first))):
             return before.args[0]
-    if op == "sum" and isinstance(x, Value) and y is None and x.dtype == out.dtype:
+    known = step.kwargs.keys() <= {"axis", "keepdims"}
+    if op == "sum" and isinstance(x, Value) and y is None and x.dtype == out.dtype and known:
         axis = step.kwargs.get("axis")
         axes = range(len(x.shape)) if axis is None else np.atleast_1d(axis)
         if all(x.shape[a] == 1 for a in axes):
@@ -74,8 +78,8 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
 
 
 NEUTRAL = {  # which argument changes nothing if it is this number
-    "multiply": ((0, 1), (1, 1)), "add": ((0, 0), (1, 0)),
-    "subtract": ((1, 0),), "divide": ((1, 1),), "power": ((1, 1),),
+    "multiply": ((0, 1), (1, 1)), "add": ((0, -0.0), (1, -0.0)),
+    "subtract": ((1, 0.0),), "divide": ((1, 1),), "power": ((1, 1),),
 }  # fmt: skip
 
 
@@ -86,7 +90,9 @@ def is_number(item: Any, number: float, constants: Any) -> bool:
         item, (int, float, np.generic, np.ndarray)
     ):
         return False
-    return bool(np.size(item) and np.all(item == number))
+    zero = number == 0 and np.asarray(item).dtype.kind == "f"  # x + 0.0 turns -0.0 into 0.0
+    same = not zero or np.all(np.signbit(item) == np.signbit(number))
+    return bool(np.size(item) and np.all(item == number) and same)
 
 
 def alike(x: Any, out: Value) -> bool:

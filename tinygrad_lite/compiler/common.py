@@ -35,10 +35,10 @@ def _key(step: Instruction) -> Any:
     def plain(item: Any) -> Any:
         if isinstance(item, Value):
             return "value", id(item)
+        if isinstance(item, np.generic):  # before float: np.float64 is one
+            return item.dtype.str, item.tobytes()
         if isinstance(item, float):
             return "float", item.hex()  # 0.0 is not -0.0
-        if isinstance(item, np.generic):
-            return item.dtype.str, item.tobytes()
         return type(item).__name__, item
 
     return step.op, id(step.call), repr(mapped((step.args, step.kwargs), plain))

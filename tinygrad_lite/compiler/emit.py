@@ -71,6 +71,19 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
     return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra
 
 
+NEW = ELEMENTWISE | frozenset({
+    "matmul", "where", "astype", "copy", "sum", "mean", "prod", "max", "min", "amax", "amin", "var",
+    "std", "any", "all", "argmax", "argmin", "argsort", "cumsum", "cumprod", "concatenate", "stack",
+    "zeros_like", "ones_like", "full_like", "empty_like", "take", "take_along_axis", "tensordot",
+    "dot", "sort", "repeat", "tile", "roll", "pad", "put_along_axis", "setitem",
+})  # fmt: skip
+
+
+def makes_new(step: Instruction) -> bool:
+    """Whether the result is certain to have memory of its own."""
+    return step.op in NEW or "." in step.op
+
+
 class Writer:
     """Turns instructions into lines, one after the other."""
 
@@ -90,11 +103,16 @@ class Writer:
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
+        self.shows: dict[
+            Value, set[Value]
+        ] = {}  # a possible view: the arrays whose memory it may show
         self.base: dict[Value, Value] = {}  # a view: the array whose memory it shows
         self.views: dict[Value, list[Value]] = {}
         self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
         self.scope: tuple[str, ...] = ()  # the modules that the line before came from
-        self.asked: list[tuple[Value, bool]] = []  # guards that can be asked now
+        self.asked: list[tuple[Value, bool]] = [
+            (v, h) for v, h in program.guards if v not in self.makers
+        ]  # guards that can be asked now
 
     # Names
 
@@ -150,12 +168,16 @@ class Writer:
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
         if is_update(step):
             return self.write_update(step)
+        if not makes_new(step):
+            bases = {b for v in step.inputs() for b in self.shows.get(v, {v})}
+            self.shows.update(dict.fromkeys(step.outs, bases))
         try:
             text, binds = self.expression(step)
         except NotImplementedError as error:
             raise TraceError(f"{error}. {step.line}") from None
         if step.several:
             self.read(step)
+            self.note_views(step)
             names = [self.name(out, "part") for out in step.outs]
             self.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {text}")
             return None
@@ -177,18 +199,20 @@ class Writer:
             return None
         if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
             self.owned.add(out)
-        if step.op in VIEWS and isinstance(step.args[0], Value):
-            base = self.base.get(step.args[0], step.args[0])
-            self.base[out] = base
-            self.views.setdefault(base, []).append(out)
+        self.note_views(step)
         self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
         return None
+
+    def note_views(self, step: Instruction) -> None:
+        for out in step.outs:
+            for base in self.shows.get(out, ()):
+                self.views.setdefault(base, []).append(out)
 
     def write_update(self, step: Instruction) -> None:
         """out[index] = value, in place if that array is ours and nobody reads it as it was."""
         (out,), target = step.outs, step.args[0]
         self.read(step)
-        fresh = target in self.makers and self.makers[target].op not in VIEWS
+        fresh = target in self.makers and makes_new(self.makers[target])
         if not fresh or self.left[target] or any(self.left[v] for v in self.views.get(target, ())):
             self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
         else:
@@ -248,7 +272,7 @@ class Writer:
                 text = name
             seen.add(base)
             texts.append(text)
-        return ", ".join(texts) + "," * (len(texts) == 1)
+        return ", ".join(texts) + "," * (len(texts) == 1) or "()"
 
     def root(self, value: Value) -> Value:
         """The array whose memory a value may show."""
@@ -341,7 +365,7 @@ class Writer:
             return f"{first}.T", ATOM
         if op in ("astype", "view"):
             return f"{first}.{op}(np.{args[1].name})", ATOM
-        if op == "reshape" and isinstance(args[0], Value) and not kwargs:
+        if op == "reshape" and isinstance(args[0], Value) and not kwargs and len(args) == 2:
             shape = args[1] if isinstance(args[1], tuple) else (args[1],)
             return f"{first}.reshape({', '.join(map(str, shape)) or '()'})", ATOM
         if op.startswith("rng."):
@@ -415,8 +439,8 @@ def constant_text(data: Any) -> str | None:
         if flat[0] in (0, 1):
             return f"np.{'ones' if flat[0] else 'zeros'}({data.shape}, {dtype})"
         return f"np.full({data.shape}, {literal(flat[0].item())}, {dtype})"
-    if data.ndim == 1 and data.dtype.kind in "iu" and (np.diff(data) == 1).all():
-        return f"np.arange({data[0]}, {data[-1] + 1}, dtype={dtype})"
+    if data.ndim == 1 and data.dtype.kind in "iu" and (np.diff(data.astype(object)) == 1).all():
+        return f"np.arange({data[0]}, {int(data[-1]) + 1}, dtype={dtype})"
     if data.size <= 16 and data.dtype.kind in "biuf" and np.isfinite(data).all():
         return f"np.array({data.tolist()!r}, {dtype})"
     return None

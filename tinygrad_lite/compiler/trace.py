@@ -10,11 +10,13 @@ ends in an error here, and nothing can be taken for a constant silently.
 from __future__ import annotations
 
 import functools
+import gc
 import operator
 import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,11 @@ from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 
 PACKAGE, NUMPY = (str(Path(p).parent) for p in (Path(__file__).resolve().parent, np.__file__))
-UNKNOWN_SHAPE = frozenset(
-    ["argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros"]
-)  # how large the result is depends on the numbers
+UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
+    "argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros",
+    "unique_values", "unique_counts", "union1d",
+})  # fmt: skip
+COUNTED = frozenset({"tile", "repeat", "delete"})  # ... of the arguments after the first
 
 
 class TraceError(TypeError):
@@ -59,6 +63,8 @@ class Tracer:
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
         self.gradients: dict[int, tuple[Any, Any]] = {}  # Tensors, with the .grad they had before
         self.assumed: list[tuple[Callable[[], Any], Any]] = []  # a replay needs these to hold still
+        self.symbols: list[weakref.ref[Symbol]] = []
+        self.stepped: set[int] = set()  # parameters that an optimiser has changed
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
@@ -80,7 +86,9 @@ class Tracer:
         key = id(data) if isinstance(data, np.ndarray) else id(tensor)
         if key not in self.known:
             value = Value(data.shape, data.dtype, getattr(tensor, "_name", None))
-            self.known[key] = data, tensor, Symbol(self, data, value), value
+            symbol = Symbol(self, data, value)
+            symbol.outer = True
+            self.known[key] = data, tensor, symbol, value
         data, known, symbol, value = self.known[key]
         if known is None and tensor is not None:
             self.known[key] = data, tensor, symbol, value
@@ -92,6 +100,7 @@ class Tracer:
 
     def optimise(self, optimizer: Any) -> None:
         """Record `optimizer.step()`: its own code, on Symbols of what it reads and writes."""
+        self.assume(functools.partial(_trained, optimizer))
         for group in optimizer.param_groups:
             fixed = functools.partial(_options, group)
             self.assume(fixed)
@@ -100,7 +109,15 @@ class Tracer:
             for p in group["params"]:
                 if p._grad is None or p._node is None:
                     continue
-                g = self.lift(p._grad._data, p._grad)
+                if not isinstance(p._grad._data, Symbol):
+                    raise TraceError(
+                        "tg.compile: an optimiser would use a gradient from before the call: call "
+                        f"backward() inside the function. {user_line()}"
+                    )
+                if id(p) in self.stepped:
+                    raise TraceError(f"tg.compile: a second step in one call. {user_line()}")
+                self.stepped.add(id(p))
+                g = p._grad._data
                 state = optimizer.state.setdefault(p, {"step": 0})
                 symbols = {"step": self.live(functools.partial(_step, state, 1), "t")}
                 for name in optimizer._names(group):
@@ -123,9 +140,12 @@ class Tracer:
     def assume(self, read: Callable[[], Any]) -> None:
         self.assumed.append((read, read()))
 
-    def keep_gradient(self, tensor: Any) -> None:
+    def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
-        self.gradients.setdefault(id(tensor), (tensor, tensor._grad))
+        if id(tensor) not in self.gradients:
+            if new is not None:  # not cleared before: right only while there is none to add to
+                self.assume(functools.partial(_has_gradient, tensor))
+            self.gradients[id(tensor)] = tensor, tensor._grad
 
     def finish(self, outputs: list[Any]) -> Program:
         """Tell what was there before the recording (it is read at every call) from what was made.
@@ -142,6 +162,8 @@ class Tracer:
             held = sys.getrefcount(tensor) > 2 if tensor is not None else False
             own = 2 + (tensor is not None and tensor._data is data)
             held = held or sys.getrefcount(data) > own or _base_held(data)
+            if held and tensor is not None:
+                self.assume(functools.partial(_kind, tensor))
             if held:
                 read = functools.partial(getattr, tensor, "_data") if tensor is not None else None
                 program.captured[value] = read or functools.partial(itself, data)
@@ -158,11 +180,24 @@ class Tracer:
                 replaced[value] = data
         return program.rewritten([with_values(s, replaced) for s in program.body], replaced)
 
+    def refuse_what_is_kept(self) -> None:
+        """An array of the recording that the function put somewhere: calls would not renew it."""
+        if any(ref() is not None for ref in self.symbols):
+            gc.collect()
+        kept = [symbol for ref in self.symbols if (symbol := ref()) is not None]
+        if kept:
+            raise TraceError(
+                f"tg.compile: the function keeps {len(kept)} of the arrays that it computed "
+                f"outside itself (one is {kept[0].dtype} {kept[0].shape}), where later calls would "
+                "not renew them: return them instead"
+            )
+        self.symbols.clear()
+
     def record(
         self, op: str, call: Callable[..., Any], args: Any, kwargs: Any, changes: bool = False
     ) -> Any:
         """Compute, and write the instruction down; its results as Symbols."""
-        result = call(*concrete(args), **concrete(kwargs))
+        result = call(*concrete(args, True), **concrete(kwargs, True))
         several = isinstance(result, (tuple, list))
         results = [
             Symbol(self, data, Value(np.shape(data), np.asarray(data).dtype, None, weak(data)))
@@ -201,21 +236,78 @@ class Tracer:
         return item
 
 
+def _parts(index: tuple[Any, ...]) -> Any:
+    return index[0] if index and isinstance(index[0], tuple) else index
+
+
 def refuse_unknown_shapes(program: Program) -> None:
     """What is left must give arrays of the same shapes whatever the numbers."""
     for step in program.body:
         index = step.args[1:] if step.op in ("getitem", "setitem") else ()
         masks = any(v.dtype == bool and v.shape for v in values_in(index))
-        if step.op in UNKNOWN_SHAPE or (masks and step.op == "getitem"):
+        sliced = any(isinstance(i, slice) and any(values_in([i])) for i in _parts(index))
+        counted = step.op in COUNTED and any(values_in([step.args[1:], step.kwargs]))
+        single = step.op == "where" and len(step.args) == 1
+        unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
+        if unknown or (masks and step.op == "getitem"):
             raise TraceError(
                 f"tg.compile: how large the result of {step.op} is depends on the numbers of this "
                 f"call: use np.where instead of a mask. {step.line}"
             )
 
 
+class Identity:
+    """Equal only to the same object; it keeps that alive, so that its place is not taken."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self.item is other.item
+
+
+def names_of(f: Any) -> list[Callable[[], Identity]]:
+    """What the names in a function, and in functions that it calls, refer to at the moment."""
+    found: list[Callable[[], Identity]] = []
+    todo, seen = [f], set()
+    while todo:
+        g = todo.pop()
+        todo += [g.func, *g.args] if isinstance(g, functools.partial) else []
+        g = getattr(g, "__func__", g)
+        if not isinstance(g, FunctionType) or g in seen:
+            continue
+        seen.add(g)
+        reads = [functools.partial(getattr, c, "cell_contents", None) for c in g.__closure__ or ()]
+        if not g.__code__.co_filename.startswith((PACKAGE, NUMPY)):
+            codes = [g.__code__, *(c for c in g.__code__.co_consts if isinstance(c, CodeType))]
+            names = {name for code in codes for name in code.co_names if name in g.__globals__}
+            reads += [functools.partial(g.__globals__.get, name) for name in sorted(names)]
+        todo += [read() for read in reads]
+        found += [functools.partial(_identity, read) for read in reads]
+    return found
+
+
+def _identity(read: Callable[[], Any]) -> Identity:
+    return Identity(read())
+
+
 def weak(data: Any) -> bool:
     """Whether this is a Python number: it does not widen another's dtype."""
     return type(data) in (bool, int, float)
+
+
+def _has_gradient(tensor: Any) -> bool:
+    return tensor._grad is not None
+
+
+def _kind(tensor: Any) -> Any:
+    return tensor._data.shape, tensor._data.dtype, tensor._node is not None
+
+
+def _trained(optimizer: Any) -> Any:
+    """What a recording of its steps takes for granted."""
+    groups = [[(id(p), _kind(p)) for p in g["params"]] for g in optimizer.param_groups]
+    return id(optimizer.state), groups
 
 
 def _options(group: Any) -> Any:
@@ -271,9 +363,17 @@ def _base_held(data: Any) -> bool:
     return False
 
 
-def concrete(tree: Any) -> Any:
+def concrete(tree: Any, protect: bool = False) -> Any:
     """The numbers of this run in the place of Symbols."""
-    return mapped(tree, lambda item: item.data if isinstance(item, Symbol) else item)
+
+    def numbers(item: Any) -> Any:
+        item = item.data if isinstance(item, Symbol) else item
+        if protect and type(item) is np.ndarray:  # a NumPy function that writes in place fails
+            item = item.view()
+            item.flags.writeable = False
+        return item
+
+    return mapped(tree, numbers)
 
 
 def _refuse(symbol: Symbol, what: str, way: str) -> Any:
@@ -286,12 +386,14 @@ def _refuse(symbol: Symbol, what: str, way: str) -> Any:
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of the recorded run: `data` has its numbers, `value` its place in the recording."""
 
-    __slots__ = ("__weakref__", "data", "of", "stale", "tracer", "value", "views")
+    __slots__ = ("__weakref__", "data", "of", "outer", "stale", "tracer", "value", "views")
     __hash__ = object.__hash__
     traced = True
 
     def __init__(self, tracer: Tracer, data: Any, value: Value) -> None:
         self.tracer, self.data, self.value, self.stale = tracer, data, value, False
+        tracer.symbols.append(weakref.ref(self))
+        self.outer = False  # it stands for something outside, which is written into
         self.of: Symbol | None = None  # a view shares the memory of this array
         self.views: list[weakref.ref[Symbol]] = []
 
@@ -307,7 +409,11 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         if any(isinstance(item, ArrayMethods) for item in inputs):
             return NotImplemented
         written = [item for item in kwargs.pop("out", ()) if item is not None]
-        written = [w if isinstance(w, Symbol) else self.tracer.outside(w) for w in written]
+        if not all(isinstance(w, Symbol) for w in written):
+            raise TraceError(
+                f"tg.compile cannot record that numpy.{ufunc.__name__} writes into a plain array: "
+                f"assign the result instead. {user_line()}"
+            )
         if method == "__call__" and ufunc.__name__ in PYTHON and not written and not kwargs:
             call: Any = PYTHON[ufunc.__name__]
             python = all(weak(v) for v in concrete(inputs))
@@ -373,6 +479,8 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         """Take the place of another value: this array was written into."""
         if new.shape != self.shape:
             raise ValueError(f"an array of {self.shape} cannot hold one of {new.shape}")
+        if self.value in self.tracer.program.inputs:
+            raise TraceError(f"tg.compile: an argument would be written into. {user_line()}")
         for view in self.views:
             if (symbol := view()) is not None:
                 symbol.stale = True
@@ -424,7 +532,9 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     T = property(lambda self: np.transpose(self))
 
-    def reshape(self, *shape: Any, **_: Any) -> Any:
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        if options.get("order", "C") != "C":
+            return np.reshape(self, shape[0] if len(shape) == 1 else shape, **options)
         shape = (
             tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
         )
@@ -482,6 +592,29 @@ for _name in [
     "nonzero",
 ]:
     setattr(Symbol, _name, _method(_name))
+
+
+def _rebound(name: str, ufunc: Any) -> Any:
+    """`s += 1` of a number makes a new one, of an array it writes."""
+
+    def inplace(self: Any, other: Any) -> Any:
+        if isinstance(self.data, np.ndarray) or self.outer:
+            return ufunc(self, other, out=(self,))
+        return getattr(operator, name)(self, other)
+
+    return inplace
+
+
+for _name, _ufunc in {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "pow": np.power,
+}.items():
+    setattr(Symbol, f"__i{_name}__", _rebound(_name, _ufunc))
 
 
 def recording() -> Tracer | None:

@@ -69,6 +69,7 @@ class Module:
         token = SCOPE.set(Scope(self.scope_name or type(self).__name__, SCOPE.get()))
         if (tracer := MODE.get().tracer) is not None:
             tracer.assume(lambda: self.training)
+            tracer.assume(lambda: [id(v) for v in vars(self).values() if isinstance(v, Tensor)])
         try:
             out = self.forward(*args, **kwargs)
         finally:
