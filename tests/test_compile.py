@@ -468,3 +468,27 @@ def test_nothing_of_the_recording_stays_outside():
         with pytest.raises(TypeError, match=r"keeps|p -= step"):
             tg.compile(f)(np.ones(3))
     same(w.data, np.ones(3))
+
+
+def test_methods_and_schedulers():
+    class Model:
+        def __init__(self, factor):
+            self.factor = factor
+
+        @tg.compile
+        def scaled(self, x):
+            return x * self.factor
+
+    one, two = Model(1.0), Model(2.0)
+    for model in (one, two, one):
+        same(model.scaled(X), X * model.factor)
+    w = tg.tensor(np.ones(3), requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.1)
+    scheduler = optim.StepLR(optimizer, 1)
+
+    def step(x):
+        scheduler.step()
+        return x * 2
+
+    with pytest.raises(TypeError, match="a scheduler's step inside the function"):
+        tg.compile(step)(X)

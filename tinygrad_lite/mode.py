@@ -49,6 +49,15 @@ def whole(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return either
 
 
+def refuse_recording(what: str) -> None:
+    """For what changes Python's state: a replay would not do it again."""
+    if MODE.get().tracer is not None:
+        raise TypeError(
+            f"tg.compile: {what} inside the function would happen once, while it is recorded: "
+            "do that after the call"
+        )
+
+
 class Scope:
     """A part of a program by name, such as one call of a module; its identity is that of the call.
 

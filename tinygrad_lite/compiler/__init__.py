@@ -130,6 +130,10 @@ class Compiled:
                 warnings.warn(what, RuntimeWarning, stacklevel=2)
             return result
 
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: one recording per instance."""
+        return self if instance is None else partial(self, instance)
+
     @property
     def source(self) -> str:
         """The latest recording as a module: `import numpy as np`, and one function."""

@@ -10,6 +10,7 @@ import math
 from copy import deepcopy
 from typing import Any, ClassVar
 
+from ..mode import refuse_recording
 from .optimizers import Optimizer, Options
 
 
@@ -62,6 +63,7 @@ class Scheduler:
 
     def step(self) -> None:
         """Go on to the next step; call it after the optimiser's."""
+        refuse_recording("a scheduler's step")
         self._write(self.last_epoch + 1)
 
     def get_last_lr(self) -> list[float]:
@@ -164,6 +166,7 @@ class ReduceLROnPlateau(Scheduler):
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]
         """Take note of a metric, and cut the rates if it has been no better for too long."""
+        refuse_recording("a scheduler's step")
         sign, factor, patience, threshold, share, cooldown, least, eps = self.given
         groups = self._groups()
         limit = self.best * (1 - sign * threshold) if share else self.best - sign * threshold
