@@ -106,7 +106,6 @@ class Writer:
         self.shows: dict[
             Value, set[Value]
         ] = {}  # a possible view: the arrays whose memory it may show
-        self.base: dict[Value, Value] = {}  # a view: the array whose memory it shows
         self.views: dict[Value, list[Value]] = {}
         self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
         self.scope: tuple[str, ...] = ()  # the modules that the line before came from

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..array_methods import ArrayMethods
-from ..mode import MODE, SCOPE
+from ..mode import SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 
@@ -53,6 +53,14 @@ def user_line() -> str:
         frame = frame.f_back
     name, line = frame.f_code.co_filename, frame.f_lineno
     return f"{name}, line {line}: {linecache.getline(name, line).strip()}"
+
+
+def _alone() -> int:
+    item = object()
+    return sys.getrefcount(item)
+
+
+ALONE = _alone()  # the references to what only a local variable holds
 
 
 class Tracer:
@@ -157,23 +165,23 @@ class Tracer:
         replaced: dict[Value, Any] = {}
         for key in list(self.known):
             data, tensor, symbol, value = self.known.pop(key)
-            changed = symbol.value if symbol.value is not value else None
+            became = symbol.value if symbol.value is not value else None
             del symbol
-            held = sys.getrefcount(tensor) > 2 if tensor is not None else False
-            own = 2 + (tensor is not None and tensor._data is data)
+            held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
+            own = ALONE + (tensor is not None and tensor._data is data)
             held = held or sys.getrefcount(data) > own or _base_held(data)
             if held and tensor is not None:
                 self.assume(functools.partial(_kind, tensor))
             if held:
                 read = functools.partial(getattr, tensor, "_data") if tensor is not None else None
                 program.captured[value] = read or functools.partial(itself, data)
-                if changed is not None and not isinstance(data, np.ndarray):
+                if became is not None and not isinstance(data, np.ndarray):
                     self.numbers.append((tensor, len(program.outputs)))
-                    program.outputs.append(changed)
-                elif changed is not None:
-                    program.effects.append((value, changed))
+                    program.outputs.append(became)
+                elif became is not None:
+                    program.effects.append((value, became))
                     if tensor is not None:
-                        self.after.append(functools.partial(_changed, tensor))
+                        self.after.append(functools.partial(changed, tensor))
             elif isinstance(data, np.ndarray):
                 program.constants[value] = data
             else:
@@ -349,15 +357,11 @@ def itself(data: Any) -> Any:
     return data
 
 
-def _changed(tensor: Any) -> None:
-    changed(tensor)
-
-
 def _base_held(data: Any) -> bool:
     """Whether a view shares the memory of an array that somebody else holds."""
     base = getattr(data, "base", None)
     while isinstance(base, np.ndarray):
-        if sys.getrefcount(base) > 3:  # this variable, the question, and the view
+        if sys.getrefcount(base) > ALONE + 1:  # and the view
             return True
         base = base.base
     return False
@@ -615,8 +619,3 @@ for _name, _ufunc in {
     "pow": np.power,
 }.items():
     setattr(Symbol, f"__i{_name}__", _rebound(_name, _ufunc))
-
-
-def recording() -> Tracer | None:
-    """The tracer at work in this thread, if any."""
-    return MODE.get().tracer
