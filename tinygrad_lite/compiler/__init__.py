@@ -8,6 +8,7 @@ it out as NumPy source, and that source is what runs.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 import warnings
@@ -235,7 +236,7 @@ class Recording:
         self.program, self.tracer = program, tracer
         self.source, extra = source(program, "step")
         namespace: dict[str, Any] = {}
-        exec(builtin_compile(self.source), namespace)
+        exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
         namespace["Changed"] = Changed
         self.function = namespace["step"]
         read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
@@ -329,12 +330,6 @@ def _cause(error: Exception) -> Exception:
     while found is not None and not isinstance(found, TraceError):
         found = found.__cause__ or found.__context__
     return found or error
-
-
-def builtin_compile(text: str) -> Any:
-    import builtins
-
-    return builtins.compile(text, "<tg.compile>", "exec")
 
 
 def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:

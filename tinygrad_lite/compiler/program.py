@@ -133,7 +133,4 @@ def with_values(step: Instruction, replaced: dict[Value, Any]) -> Instruction:
     args, kwargs = mapped(
         (step.args, step.kwargs), lambda v: replaced.get(v, v) if isinstance(v, Value) else v
     )
-    return Instruction(
-        step.op, step.call, args, kwargs, step.outs, step.several, step.scope, step.line,
-        step.changes,
-    )  # fmt: skip
+    return replace(step, args=args, kwargs=kwargs)

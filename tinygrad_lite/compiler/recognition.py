@@ -31,15 +31,9 @@ def one_hot_subtracted(program: Program) -> Program:
         body += [
             replace(step, op="getitem", call=operator.getitem, args=(p, at), outs=[part]),
             replace(step, args=(part, 1), outs=[less]),
-            replace(step, op="setitem", call=_written, args=(p, at, less)),
+            replace(step, op="setitem", call=operator.setitem, args=(p, at, less)),
         ]
     return replace(program, body=body, constants=constants)
-
-
-def _written(x: Any, index: Any, value: Any) -> Any:
-    x = x.copy()
-    x[index] = value
-    return x
 
 
 def _labels(step: Instruction, makers: Any, program: Program) -> Value | None:

@@ -339,18 +339,14 @@ class Random:
     def __getattr__(self, name: str) -> Any:
         def draw(*args: Any, **kwargs: Any) -> Any:
             return self.tracer.record(
-                f"rng.{name}", _Draw(name), (self.symbol, *args), kwargs, changes=True
+                f"rng.{name}", functools.partial(_drawn, name), (self.symbol, *args), kwargs, True
             )
 
         return draw
 
 
-class _Draw:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, rng: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(rng, self.name)(*args, **kwargs)
+def _drawn(name: str, rng: Any, *args: Any, **kwargs: Any) -> Any:
+    return getattr(rng, name)(*args, **kwargs)
 
 
 def itself(data: Any) -> Any:
@@ -475,8 +471,6 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             write(x, *args, **kwargs)
             return x
 
-        if self.value in self.tracer.program.inputs:
-            raise TraceError(f"tg.compile: an argument would be written into. {user_line()}")
         self.become(self.tracer.record(op, written, (self, *args), kwargs))
 
     def become(self, new: Symbol) -> None:
