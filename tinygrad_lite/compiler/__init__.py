@@ -25,9 +25,11 @@ from ..primitives import primitive
 from ..tensor import Node, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
+from .outside import names_of
 from .passes import optimised
 from .program import Value
-from .trace import Symbol, TraceError, Tracer, itself, names_of, refuse_unknown_shapes
+from .symbol import Symbol, TraceError
+from .trace import Tracer, itself, refuse_unknown_shapes
 
 KEPT = 16  # recordings of one function, one per signature
 

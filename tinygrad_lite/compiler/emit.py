@@ -20,7 +20,7 @@ import numpy as np
 
 from .helpers import helper_sources
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
-from .trace import TraceError
+from .symbol import TraceError
 
 INFIX = {  # operation: sign, and how tightly it binds
     "add": ("+", 4), "subtract": ("-", 4), "multiply": ("*", 5), "divide": ("/", 5),
