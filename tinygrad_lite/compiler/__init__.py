@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..array_methods import raw
-from ..mode import MODE, mode
+from ..mode import MODE, RECORDING, mode
 from ..primitives import primitive
-from ..tensor import Node, Tensor, constant, leaf_node
+from ..tensor import Node, Spec, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
 from .outside import names_of
@@ -106,17 +106,18 @@ class Compiled:
         self.missed = 0  # calls that the recording did not cover: f itself ran
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given, now = leaves((args, kwargs)), MODE.get()
-        tracked = any(isinstance(x, Tensor) and x._node is not None for x in given)
-        if (
-            now.tracer is not None or now.transform or now.observers or tracked
-        ):  # part of a graph, or a recording
-            return self.f(*args, **kwargs)
-        flat = not kwargs and len(given) == len(args)
-        nested = None if flat else repr(rebuild((args, kwargs), iter([None] * len(given))))
+        given: Any = args
+        nested, now = None, MODE.get()
+        if kwargs or any(isinstance(x, (tuple, list, dict)) for x in args):
+            given = leaves((args, kwargs))
+            nested = repr(rebuild((args, kwargs), iter([None] * len(given))))
+        if now is not RECORDING and (now.tracer is not None or now.transform or now.observers):
+            return self.f(*args, **kwargs)  # part of a graph, or of a recording
         key = nested, *map(_signature, given)
         recording = self.recordings.get(key)
         if recording is None or not recording.holds():
+            if any(isinstance(x, Tensor) and x._node is not None for x in given):
+                return self.f(*args, **kwargs)
             recording = self.recordings[key] = Recording(self.f, args, kwargs)
             if len(self.recordings) > KEPT:
                 self.recordings.popitem(last=False)
@@ -155,15 +156,15 @@ class Compiled:
 
 def _signature(x: Any) -> Any:
     """What a recording depends on: of arrays only shape and dtype."""
+    if x.__class__ is np.ndarray or isinstance(x, (np.ndarray, np.generic)):
+        return x.shape, x.dtype
     if isinstance(x, Tensor):
         return Tensor, x.shape, x.dtype, x.requires_grad
-    if isinstance(x, (np.ndarray, np.generic)):
-        return np.ndarray, x.shape, x.dtype
     if type(x) is float:
         return (float,)
-    return (
-        (type(x), repr(x)) if type(x) in PLAIN else (type(x), id(x))
-    )  # the recording keeps x alive
+    if type(x) in PLAIN:
+        return type(x), repr(x)
+    return type(x), id(x)  # the recording keeps x alive
 
 
 PLAIN = (bool, int, complex, str, bytes, type(None), type(Ellipsis), slice)
@@ -199,7 +200,9 @@ class Recording:
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
         given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
         stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
-        self.dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
+        dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
+        direct = not any(isinstance(x, Tensor) for x in given) and len(dynamic) == len(given)
+        self.dynamic = None if direct else dynamic  # which of the arguments the source takes
         inside, keywords = rebuild((args, kwargs), iter(stand_ins))
         try:
             with mode(tracer=tracer):
@@ -211,7 +214,7 @@ class Recording:
             for t, old, new in changes:  # noqa: B007
                 t._grad = old
         outs = leaves(result)
-        self.tensors = [_wrapper(o) for o in outs]
+        self.tensors = [(k, _ended(o)) for k, o in enumerate(outs) if isinstance(o, Tensor)]
         values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
         # Tensors whose .grad a call sets, and the place of its value
@@ -230,48 +233,62 @@ class Recording:
         del values
         tracer.refuse_what_is_kept()
         refuse_unknown_shapes(program)
-        self.places = [isinstance(v, Value) for v in program.outputs]
-        self.plain = [None if p else v for p, v in zip(self.places, program.outputs, strict=True)]
+        outputs = program.outputs
+        self.plain = [(k, v) for k, v in enumerate(outputs) if not isinstance(v, Value)]
+        self.numbers = [k for k, v in enumerate(outputs) if isinstance(v, Value) and not v.shape]
         program.outputs = [v for v in program.outputs if isinstance(v, Value)]
         for name in names_of(f):
             tracer.assume(name)
         self.program, self.tracer = program, tracer
-        self.source, extra = source(program, "step")
+        self.source, extra, storage = source(program, "step")
+        self.storage = [(v.shape, v.dtype) for v in storage]
+        self.spare: list[Any] = []  # arrays to compute in, while no call does
         namespace: dict[str, Any] = {}
         exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
         namespace["Changed"] = Changed
         self.function = namespace["step"]
         read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
         self.extra = [read[v] for v in extra]
+        self.draws = any(v.dtype == object for v in extra)
 
     def holds(self) -> bool:
         """Whether what the recording took for granted is still so."""
         return all(read() == value for read, value in self.tracer.assumed)
 
-    def __call__(self, given: list[Any]) -> Any:
-        arrays = [raw(given[k]) for k in self.dynamic]
+    def __call__(self, given: Any) -> Any:
+        arrays = given if self.dynamic is None else [raw(given[k]) for k in self.dynamic]
         extra = [read() for read in self.extra]
-        random = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
-        states = [bits.state for bits in random]
-        try:
-            found = iter(self.function(*arrays, *extra))
-        except Exception:  # f itself will draw the same numbers
-            for bits, state in zip(random, states, strict=True):
-                bits.state = state
-            raise
-        outs = [
-            next(found) if p else np.copy(v) if isinstance(v, np.ndarray) else v
-            for p, v in zip(self.places, self.plain, strict=True)
-        ]
-        outs = [o[()] if isinstance(o, np.ndarray) and not o.ndim else o for o in outs]
+        if self.storage:  # two threads have one each
+            room = self.spare.pop() if self.spare else [np.empty(*kind) for kind in self.storage]
+            extra += room
+        outs = list(self.drawing(arrays, extra) if self.draws else self.function(*arrays, *extra))
+        if self.storage:
+            self.spare.append(room)
+        for k, constant_ in self.plain:
+            outs.insert(k, np.copy(constant_) if isinstance(constant_, np.ndarray) else constant_)
+        for k in self.numbers:
+            if isinstance(outs[k], np.ndarray):
+                outs[k] = outs[k][()]
         for do in self.tracer.after:
             do()
         for t, at in self.tracer.numbers:
             t.data = t.dtype.type(outs[at])
         for t, place in self.gradients:
             t._grad = None if place is None else constant(outs[place])
-        results = zip(outs, self.tensors, strict=False)
-        return rebuild(self.tree, iter([wrap(o) if wrap else o for o, wrap in results]))
+        for k, node in self.tensors:
+            outs[k] = constant(outs[k], node)
+        return outs[0] if self.tree is None else rebuild(self.tree, iter(outs))
+
+    def drawing(self, arrays: Any, extra: list[Any]) -> Any:
+        """Of a function that draws random numbers: if it fails, f itself will draw the same."""
+        bits = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
+        states = [b.state for b in bits]
+        try:
+            return self.function(*arrays, *extra)
+        except Exception:
+            for b, state in zip(bits, states, strict=True):
+                b.state = state
+            raise
 
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
@@ -315,15 +332,12 @@ def _no_graph(*_: Any) -> Any:
 cut = primitive(lambda x: x, _no_graph, saves="-", name="compiled")
 
 
-def _wrapper(out: Any) -> Callable[[Any], Tensor] | None:
-    """How a result becomes a Tensor; one that had a graph refuses to be differentiated."""
-    if not isinstance(out, Tensor):
+def _ended(out: Tensor) -> Node | None:
+    """The node of a result that had a graph: it refuses to be differentiated."""
+    if out._node is None:
         return None
-    return constant if out._node is None else _ended
-
-
-def _ended(value: Any) -> Tensor:
-    return constant(value, Node(cut, leaf_node(value), None, (), (value,), {}, value))
+    kind = Spec(out.shape, out.dtype)
+    return Node(cut, leaf_node(kind), None, (), (kind,), {}, kind)
 
 
 def _cause(error: Exception) -> Exception:

@@ -35,6 +35,9 @@ SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
 LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
 HUGE = 65536  # entries: such arrays are let go of at once, for the next to take their memory
+METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
+    "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "std", "var",
+})  # fmt: skip
 ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
 
 
@@ -49,7 +52,7 @@ class Changed(Exception):
 '''
 
 
-def source(program: Program, name: str) -> tuple[str, list[Value]]:
+def source(program: Program, name: str) -> tuple[str, list[Value], list[Value]]:
     """The module's text, and the values that its function takes after the program's inputs."""
     writer = Writer(program)
     writer.take_arguments()
@@ -58,7 +61,10 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
     results = writer.results()
     writer.effects()
     given = [*program.inputs, *writer.extra]
-    head = f"def {name}({', '.join(writer.names[v] for v in given)}):"
+    kept = [
+        f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.storage.items()
+    ]  # made once, when the function is
+    head = f"def {name}({', '.join([*(writer.names[v] for v in given), *kept])}):"
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
     body = ['"""Takes', *takes, '"""'] if takes else []
     body += [*writer.lines, f"return {results}"]
@@ -67,8 +73,9 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
         top = ["from __future__ import annotations", "", *top, *helper_sources(writer.kernels)]
     if program.guards:
         top += [CHANGED]
+    top += ["", *writer.constants] if writer.constants else []
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
-    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra
+    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra, [*writer.storage.values()]
 
 
 NEW = ELEMENTWISE | frozenset({
@@ -97,15 +104,21 @@ class Writer:
         self.targets = {value for value, _ in program.effects}  # captured arrays written into
         self.final = {new for _, new in program.effects if isinstance(new, Value)}
         self.lines: list[str] = []
+        self.constants: list[str] = []  # lines before the function
         self.extra: list[Value] = []  # arguments after the inputs: captured arrays, long constants
         self.kernels: list[Any] = []  # functions that are called whole
         self.names: dict[Value, str] = {}
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
-        self.shows: dict[
-            Value, set[Value]
-        ] = {}  # a possible view: the arrays whose memory it may show
+        self.shows: dict[Value, set[Value]] = {}  # a possible view: whose memory it may show
+        for step in program.body:
+            if not makes_new(step):
+                bases = {b for v in step.inputs() for b in self.shows.get(v, {v})}
+                self.shows.update(dict.fromkeys(step.outs, bases))
+        self.shown = {b for v in self.results_ for b in self.shows.get(v, {v})}
+        self.storage: dict[str, Value] = {}  # arrays that calls write into: by name, what is in it
+        self.room: dict[Value, str] = {}  # ... and which of them holds a value
         self.views: dict[Value, list[Value]] = {}
         self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
         self.scope: tuple[str, ...] = ()  # the modules that the line before came from
@@ -118,6 +131,7 @@ class Writer:
     def name(self, value: Value, role: str) -> str:
         """A name for a value: its own, if that is an identifier, else one for its role."""
         hint = re.sub(r"\W+", "_", value.name or role, flags=re.ASCII).strip("_")
+        hint = role if role == "c" else hint  # a name of the module's: no helper's may be hidden
         if not hint.isidentifier() or len(hint) > 30:
             hint = role
         while (name := hint if hint != "v" and not self.count[hint] else
@@ -140,7 +154,7 @@ class Writer:
             elif self.used[value] == 1 and len(text) < SHORT:
                 self.inline[value] = text, ATOM
             else:
-                self.lines.append(f"{self.name(value, 'c')} = {text}")
+                self.constants.append(f"{self.name(value, 'c')} = {text}")
 
     # Lines
 
@@ -157,7 +171,7 @@ class Writer:
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
             if not self.left[v] and v in self.makers and math.prod(v.shape) >= HUGE
-            and self.names.get(v) not in kept
+            and self.names.get(v) not in kept and v not in self.room
         ]  # fmt: skip
         if done and not any(out in self.inline for out in step.outs):
             self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
@@ -167,9 +181,6 @@ class Writer:
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
         if is_update(step):
             return self.write_update(step)
-        if not makes_new(step):
-            bases = {b for v in step.inputs() for b in self.shows.get(v, {v})}
-            self.shows.update(dict.fromkeys(step.outs, bases))
         try:
             text, binds = self.expression(step)
         except NotImplementedError as error:
@@ -189,6 +200,8 @@ class Writer:
         if dead is not None:
             self.names[out] = self.names[dead]
             self.owned.add(out)
+            if dead in self.room:
+                self.keep(out, self.room[dead])
             if step.op in IN_PLACE and step.args[0] is dead:
                 by = self.text(plain_numbers(step)[1])
                 text = f"{self.names[dead]} {IN_PLACE[step.op]}= {by}"
@@ -199,6 +212,10 @@ class Writer:
         if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
             self.owned.add(out)
         self.note_views(step)
+        room = self.free_room(step)
+        if room is not None:
+            self.keep(out, room)
+            text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
         self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
         return None
 
@@ -252,9 +269,27 @@ class Writer:
         for a in step.args:
             if isinstance(a, Value) and a in self.owned and not self.left[a]:
                 alike = (a.shape, a.dtype) == (out.shape, out.dtype)
-                if alike and not any(self.left[v] for v in self.views.get(a, ())):
+                kept = a in self.room and out in self.shown
+                if alike and not kept and not any(self.left[v] for v in self.views.get(a, ())):
                     return a
         return None
+
+    def keep(self, value: Value, room: str) -> None:
+        self.room[value], self.storage[room] = room, value
+
+    def free_room(self, step: Instruction) -> str | None:
+        """The name of an array that is kept between calls, for a large result that stays inside."""
+        (out,), op = step.outs, step.op
+        writes = (op in ELEMENTWISE and not step.kwargs) or op == "matmul"
+        if not writes or math.prod(out.shape) < HUGE or out in self.shown:
+            return None
+        read = set(self.reads(step.args))
+        for name, inside in self.storage.items():
+            users = (inside, *self.views.get(inside, ()))
+            alike = (inside.shape, inside.dtype) == (out.shape, out.dtype)
+            if alike and not any(self.left[v] or v in read for v in users):
+                return name
+        return self.name(Value(out.shape, out.dtype), "a")
 
     def results(self) -> str:
         """The text of the returned tuple; none shares memory with another or with an argument."""
@@ -374,6 +409,8 @@ class Writer:
             given = [*args, *kwargs.values()]
             self.kernels += [type(a) for a in given if _is_record(a)]
             return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
+        if op in METHODS and isinstance(args[0], Value) and not args[0].weak:
+            return f"{first}.{op}({self.texts(args[1:], kwargs)})", ATOM
         return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
 
 
