@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .buffers import HUGE, LARGE, Buffers, makes_new
 from .helpers import helper_sources
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
 from .symbol import TraceError
@@ -33,8 +34,6 @@ IN_PLACE = {op: INFIX[op][0] for op in ("add", "subtract", "multiply", "divide")
 ATOM = 9  # how tightly names, calls and what is in brackets bind
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
-LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
-HUGE = 65536  # entries: such arrays are let go of at once, for the next to take their memory
 METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
     "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "std", "var",
 })  # fmt: skip
@@ -62,7 +61,7 @@ def source(program: Program, name: str) -> tuple[str, list[Value], list[Value]]:
     writer.effects()
     given = [*program.inputs, *writer.extra]
     kept = [
-        f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.storage.items()
+        f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.buffers.storage.items()
     ]  # made once, when the function is
     head = f"def {name}({', '.join([*(writer.names[v] for v in given), *kept])}):"
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
@@ -75,20 +74,7 @@ def source(program: Program, name: str) -> tuple[str, list[Value], list[Value]]:
         top += [CHANGED]
     top += ["", *writer.constants] if writer.constants else []
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
-    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra, [*writer.storage.values()]
-
-
-NEW = ELEMENTWISE | frozenset({
-    "matmul", "where", "astype", "copy", "sum", "mean", "prod", "max", "min", "amax", "amin", "var",
-    "std", "any", "all", "argmax", "argmin", "argsort", "cumsum", "cumprod", "concatenate", "stack",
-    "zeros_like", "ones_like", "full_like", "empty_like", "take", "take_along_axis", "tensordot",
-    "dot", "sort", "repeat", "tile", "roll", "pad", "put_along_axis", "setitem",
-})  # fmt: skip
-
-
-def makes_new(step: Instruction) -> bool:
-    """Whether the result is certain to have memory of its own."""
-    return step.op in NEW or "." in step.op
+    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra, [*writer.buffers.storage.values()]
 
 
 class Writer:
@@ -97,8 +83,8 @@ class Writer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.makers = program.makers()
-        self.left = program.uses()  # how often each value is still to be read
-        self.used = Counter(self.left)
+        self.buffers = Buffers(program)
+        self.used = Counter(self.buffers.left)
         self.last = {v: k for k, step in enumerate(program.body) for v in step.inputs()}
         self.results_ = {v for v in program.outputs if isinstance(v, Value)}
         self.targets = {value for value, _ in program.effects}  # captured arrays written into
@@ -111,16 +97,6 @@ class Writer:
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
-        self.shows: dict[Value, set[Value]] = {}  # a possible view: whose memory it may show
-        for step in program.body:
-            if not makes_new(step):
-                bases = {b for v in step.inputs() for b in self.shows.get(v, {v})}
-                self.shows.update(dict.fromkeys(step.outs, bases))
-        self.shown = {b for v in self.results_ for b in self.shows.get(v, {v})}
-        self.storage: dict[str, Value] = {}  # arrays that calls write into: by name, what is in it
-        self.room: dict[Value, str] = {}  # ... and which of them holds a value
-        self.views: dict[Value, list[Value]] = {}
-        self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
         self.scope: tuple[str, ...] = ()  # the modules that the line before came from
         self.asked: list[tuple[Value, bool]] = [
             (v, h) for v, h in program.guards if v not in self.makers
@@ -170,8 +146,8 @@ class Writer:
         kept = {None, *(self.names.get(out) for out in step.outs)}
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
-            if not self.left[v] and v in self.makers and math.prod(v.shape) >= HUGE
-            and self.names.get(v) not in kept and v not in self.room
+            if self.buffers.done(v) and v in self.makers and math.prod(v.shape) >= HUGE
+            and self.names.get(v) not in kept and v not in self.buffers.room
         ]  # fmt: skip
         if done and not any(out in self.inline for out in step.outs):
             self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
@@ -187,7 +163,7 @@ class Writer:
             raise TraceError(f"{error}. {step.line}") from None
         if step.several:
             self.read(step)
-            self.note_views(step)
+            self.buffers.made(step)
             names = [self.name(out, "part") for out in step.outs]
             self.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {text}")
             return None
@@ -196,43 +172,39 @@ class Writer:
             self.inline[out] = text, binds
             return None
         self.read(step)
-        dead = self.dead_argument(step)
+        dead = self.buffers.dead_argument(step)
         if dead is not None:
-            self.names[out] = self.names[dead]
-            self.owned.add(out)
-            if dead in self.room:
-                self.keep(out, self.room[dead])
+            self.take_over(dead, out)
             if step.op in IN_PLACE and step.args[0] is dead:
                 by = self.text(plain_numbers(step)[1])
                 text = f"{self.names[dead]} {IN_PLACE[step.op]}= {by}"
             else:
                 text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={self.names[dead]})"
             self.lines.append(text)
-            return None
-        if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
-            self.owned.add(out)
-        self.note_views(step)
-        room = self.free_room(step)
-        if room is not None:
-            self.keep(out, room)
-            text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
-        self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
+        else:
+            if self.buffers.wants_room(step):
+                room = self.buffers.free_room(out, set(self.reads(step.args)))
+                room = room or self.name(Value(out.shape, out.dtype), "a")
+                self.buffers.keep(out, room)
+                text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
+            self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
+        self.buffers.made(step)
         return None
 
-    def note_views(self, step: Instruction) -> None:
-        for out in step.outs:
-            for base in self.shows.get(out, ()):
-                self.views.setdefault(base, []).append(out)
+    def take_over(self, target: Value, out: Value) -> None:
+        """`out` is written over `target`, and has its name from then on."""
+        self.names[out] = self.names[target]
+        self.buffers.keep(out, self.buffers.room.get(target))
 
     def write_update(self, step: Instruction) -> None:
         """out[index] = value, in place if that array is ours and nobody reads it as it was."""
         (out,), target = step.outs, step.args[0]
         self.read(step)
         fresh = target in self.makers and makes_new(self.makers[target])
-        if not fresh or self.left[target] or any(self.left[v] for v in self.views.get(target, ())):
-            self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
+        if fresh and self.buffers.may_take(target, out):
+            self.take_over(target, out)
         else:
-            self.names[out] = self.names[target]
+            self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
         if step.op == "setitem":
             line = f"{self.names[out]}[{self.index(step.args[1])}] = {self.text(step.args[2])}"
         else:
@@ -243,8 +215,7 @@ class Writer:
         """The engine's questions, as soon as they can be asked: nothing was written yet."""
         for value, held in self.asked:
             self.lines += [f"if {'not ' * held}{self.text(value)}:", "    raise Changed"]
-            for read in self.reads(value):
-                self.left[read] -= 1
+            self.buffers.read(self.reads(value))
         self.asked = []
 
     def may_inline(self, place: int, step: Instruction) -> bool:
@@ -260,36 +231,6 @@ class Writer:
         user = self.program.body[self.last[out]]
         near = self.last[out] - place <= NEAR and any(a is out for a in user.args)
         return near and not (is_update(user) and user.args[0] is out)
-
-    def dead_argument(self, step: Instruction) -> Value | None:
-        """A large array of the result's kind that nobody will read again."""
-        (out,) = step.outs
-        if math.prod(out.shape) < LARGE or step.op not in ELEMENTWISE or step.kwargs:
-            return None
-        for a in step.args:
-            if isinstance(a, Value) and a in self.owned and not self.left[a]:
-                alike = (a.shape, a.dtype) == (out.shape, out.dtype)
-                kept = a in self.room and out in self.shown
-                if alike and not kept and not any(self.left[v] for v in self.views.get(a, ())):
-                    return a
-        return None
-
-    def keep(self, value: Value, room: str) -> None:
-        self.room[value], self.storage[room] = room, value
-
-    def free_room(self, step: Instruction) -> str | None:
-        """The name of an array that is kept between calls, for a large result that stays inside."""
-        (out,), op = step.outs, step.op
-        writes = (op in ELEMENTWISE and not step.kwargs) or op == "matmul"
-        if not writes or math.prod(out.shape) < HUGE or out in self.shown:
-            return None
-        read = set(self.reads(step.args))
-        for name, inside in self.storage.items():
-            users = (inside, *self.views.get(inside, ()))
-            alike = (inside.shape, inside.dtype) == (out.shape, out.dtype)
-            if alike and not any(self.left[v] or v in read for v in users):
-                return name
-        return self.name(Value(out.shape, out.dtype), "a")
 
     def results(self) -> str:
         """The text of the returned tuple; none shares memory with another or with an argument."""
@@ -342,8 +283,7 @@ class Writer:
     # Expressions
 
     def read(self, step: Instruction) -> None:
-        for value in self.reads((step.args, step.kwargs)):
-            self.left[value] -= 1
+        self.buffers.read(self.reads((step.args, step.kwargs)))
 
     def reads(self, item: Any) -> Iterator[Value]:
         """The named values that the text of an argument reads, and those written inside it."""
