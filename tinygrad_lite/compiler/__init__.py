@@ -205,7 +205,7 @@ class Recording:
         self.dynamic = None if direct else dynamic  # which of the arguments the source takes
         inside, keywords = rebuild((args, kwargs), iter(stand_ins))
         try:
-            with mode(tracer=tracer):
+            with mode(tracer=tracer, observers=(tracer,)):
                 result = f(*inside, **keywords)
         except Exception as error:
             raise _cause(error) from None

@@ -58,7 +58,7 @@ class Buffers:
     def made(self, step: Instruction) -> None:
         """Note what a step, written as a line of its own, leaves behind."""
         for out in step.outs:
-            if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
+            if makes_new(step) and not step.several:
                 self.owned.add(out)
             for base in self.shows.get(out, ()):
                 self.views.setdefault(base, []).append(out)

@@ -92,12 +92,13 @@ class Writer:
         self.lines: list[str] = []
         self.constants: list[str] = []  # lines before the function
         self.extra: list[Value] = []  # arguments after the inputs: captured arrays, long constants
+        self.records: dict[Any, str] = {}  # names of what is described once, such as a Window
         self.kernels: list[Any] = []  # functions that are called whole
         self.names: dict[Value, str] = {}
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
-        self.scope: tuple[str, ...] = ()  # the modules that the line before came from
+        self.part = ""  # of the program: where the line before came from
         self.asked: list[tuple[Value, bool]] = [
             (v, h) for v, h in program.guards if v not in self.makers
         ]  # guards that can be asked now
@@ -135,14 +136,14 @@ class Writer:
     # Lines
 
     def write(self, place: int, step: Instruction) -> None:
+        self.ask()
         before = len(self.lines)
         self.write_step(place, step)
         if len(self.lines) > before:
-            if step.scope != self.scope and step.scope:
-                path = " / ".join(step.scope)
-                comment = f"# {''.join(c if c.isprintable() else '?' for c in path)[:80]}"
-                self.lines.insert(before, comment)
-            self.scope = step.scope
+            if step.part != self.part and step.part:
+                text = "".join(c if c.isprintable() else "?" for c in step.part)
+                self.lines.insert(before, f"# {text[:80]}")
+            self.part = step.part
         kept = {None, *(self.names.get(out) for out in step.outs)}
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
@@ -153,7 +154,6 @@ class Writer:
             self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
 
     def write_step(self, place: int, step: Instruction) -> None:
-        self.ask()
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
         if is_update(step):
             return self.write_update(step)
@@ -260,6 +260,8 @@ class Writer:
 
     def effects(self) -> None:
         """All has been computed: now write into what is outside."""
+        if self.program.effects and self.part not in ("", "update"):
+            self.lines.append("# update")
         short = {}
         for value, new in self.program.effects:
             maker = self.makers.get(new)
@@ -304,6 +306,13 @@ class Writer:
             return f"[{self.texts(item)}]"
         if isinstance(item, tuple):
             return f"({self.texts(item)}{',' if len(item) == 1 else ''})"
+        if _is_record(item):
+            if item not in self.records:
+                role = type(item).__name__.lower()
+                name = self.name(Value((), np.dtype(object)), role)
+                self.constants.append(f"{name} = {item!r}")
+                self.records[item] = name
+            return self.records[item]
         return literal(item, tight)
 
     def texts(self, items: Any, kwargs: dict[str, Any] | None = None) -> str:
@@ -397,7 +406,7 @@ def literal(item: Any, tight: int = 0) -> str:
     if isinstance(item, (int, float)) and not isinstance(item, bool):
         text = repr(item)
         return f"({text})" if text.startswith("-") and tight > 6 else text
-    if item is None or isinstance(item, (bool, str, complex, slice, range)) or _is_record(item):
+    if item is None or isinstance(item, (bool, str, complex, slice, range)):
         return repr(item)
     if isinstance(item, np.ufunc):
         return f"np.{item.__name__}"

@@ -39,7 +39,7 @@ class Instruction:
     kwargs: dict[str, Any]
     outs: list[Value]
     several: bool = False  # the call returns a sequence, one entry per out
-    scope: tuple[str, ...] = ()  # the modules and scopes it was recorded in
+    part: str = ""  # of the program: the modules and scopes it was recorded in, or their backward
     line: str = ""  # the user's line that caused it
     changes: bool = False  # it writes into something outside, or draws random numbers
 

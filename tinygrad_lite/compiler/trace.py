@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..mode import SCOPE
+from ..mode import MODE, SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
@@ -49,6 +49,8 @@ class Tracer:
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
+        self.part = ""  # "backward of ...", while gradient rules run; "update"
+        self.tracks = MODE.get().record
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float
@@ -75,12 +77,25 @@ class Tracer:
             self.known[key] = data, tensor, symbol, value
         return symbol
 
+    def forward(self, *_: Any) -> None:
+        """An observer of the engine is told of every operation ..."""
+
+    def contribution(self, *_: Any) -> None:
+        """... of every gradient ..."""
+
+    def before_rules(self, node: Any, g: Any) -> None:
+        """... and of the step whose rules run next: what they compute is named after it."""
+        path = [] if node.scope is None else [s.name for s in node.scope.path()]
+        self.part = f"backward of {' / '.join(path)}" if path else "backward"
+
     def lift(self, value: Any, tensor: Any) -> Any:
         """What a Tensor gives to an operation."""
+        self.part = ""
         return self.outside(value, tensor) if isinstance(value, (np.ndarray, np.generic)) else value
 
     def optimise(self, optimizer: Any) -> None:
         """Record `optimizer.step()`: its own code, on Symbols of what it reads and writes."""
+        self.part = "update"
         self.assume(functools.partial(_trained, optimizer))
         for group in optimizer.param_groups:
             fixed = functools.partial(_options, group)
@@ -123,6 +138,7 @@ class Tracer:
 
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
+        self.part = ""
         if id(tensor) not in self.gradients:
             if new is not None:  # not cleared before: right only while there is none to add to
                 self.assume(functools.partial(_has_gradient, tensor))
@@ -192,10 +208,13 @@ class Tracer:
                 if np.may_share_memory(symbol.data, base.data):
                     symbol.of = base
                     base.views.append(weakref.ref(symbol))
-        scope = SCOPE.get()
-        path = tuple(s.name for s in scope.path()) if scope is not None else ()
+        scope, part = SCOPE.get(), self.part
+        if not part and scope is not None:
+            part = " / ".join(s.name for s in scope.path())
+        if not part and self.tracks and not MODE.get().record:
+            part = "update"  # in a block of no_grad
         outs = [symbol.value for symbol in results]
-        step = Instruction(op, call, args, kwargs, outs, several, path, user_line(), changes)
+        step = Instruction(op, call, args, kwargs, outs, several, part, user_line(), changes)
         self.program.body.append(step)
         if not several:
             return results[0]
