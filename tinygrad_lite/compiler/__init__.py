@@ -15,7 +15,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ..transforms import leaves, rebuild
 from .emit import Changed, source
 from .outside import names_of
 from .passes import optimised
+from .plan import Plan
 from .program import Value
 from .symbol import Symbol, TraceError
 from .trace import Tracer, itself, refuse_unknown_shapes
@@ -86,16 +87,6 @@ class DifferenceError(ValueError):
     """With `check=True`: the recording computed something else than the function."""
 
 
-class Line(NamedTuple):
-    """One line of a plan: what is computed, and when it is read for the last time."""
-
-    text: str
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    last_use: int  # the line
-
-
 class Compiled:
     """What `tg.compile(f)` returns. Call it as f."""
 
@@ -144,9 +135,9 @@ class Compiled:
         return self._latest().source
 
     @property
-    def plan(self) -> list[Line]:
-        """The latest recording, line by line: what is computed, its size, its last use."""
-        return self._latest().lines()
+    def plan(self) -> Plan:
+        """The latest recording, line by line: it prints as a table; `.draw()` is a picture."""
+        return self._latest().plan
 
     def _latest(self) -> Recording:
         if not self.recordings:
@@ -240,7 +231,7 @@ class Recording:
         for name in names_of(f):
             tracer.assume(name)
         self.program, self.tracer = program, tracer
-        self.source, extra, storage = source(program, "step")
+        self.source, extra, storage, self.plan = source(program, "step")
         self.storage = [(v.shape, v.dtype) for v in storage]
         self.spare: list[Any] = []  # arrays to compute in, while no call does
         namespace: dict[str, Any] = {}
@@ -311,16 +302,6 @@ class Recording:
                     "without being an argument, a Tensor or an array"
                 )
         return result
-
-    def lines(self) -> list[Line]:
-        """What each step computes."""
-        last = {v: k for k, step in enumerate(self.program.body) for v in step.inputs()}
-        end = len(self.program.body)
-        return [
-            Line(step.op, out.shape, str(out.dtype), out.bytes, last.get(out, end))
-            for step in self.program.body
-            for out in step.outs
-        ]
 
 
 def _no_graph(*_: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .program import ELEMENTWISE, Instruction, Program, Value
+from .program import ELEMENTWISE, Instruction, Program, Value, values_in
 
 LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
 HUGE = 65536  # entries: such arrays are kept between calls, or let go of at once
@@ -27,7 +27,8 @@ NEW = ELEMENTWISE | frozenset({
 
 def makes_new(step: Instruction) -> bool:
     """Whether the result is certain to have memory of its own."""
-    return step.op in NEW or "." in step.op
+    gathers = step.op == "getitem" and any(v.shape for v in values_in(step.args[1:]))
+    return step.op in NEW or "." in step.op or gathers
 
 
 class Buffers:

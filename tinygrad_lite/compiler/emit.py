@@ -13,13 +13,14 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .buffers import HUGE, LARGE, Buffers, makes_new
 from .helpers import helper_sources
+from .plan import Line, Plan
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
 from .symbol import TraceError
 
@@ -51,8 +52,16 @@ class Changed(Exception):
 '''
 
 
-def source(program: Program, name: str) -> tuple[str, list[Value], list[Value]]:
-    """The module's text, and the values that its function takes after the program's inputs."""
+class Source(NamedTuple):
+    """A program written down: its text, what the function takes after the inputs, and its plan."""
+
+    text: str
+    extra: list[Value]  # captured values and long constants
+    storage: list[Value]  # arrays to compute in, made by the source itself unless they are given
+    plan: Plan
+
+
+def source(program: Program, name: str) -> Source:
     writer = Writer(program)
     writer.take_arguments()
     for place, step in enumerate(program.body):
@@ -74,7 +83,8 @@ def source(program: Program, name: str) -> tuple[str, list[Value], list[Value]]:
         top += [CHANGED]
     top += ["", *writer.constants] if writer.constants else []
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
-    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra, [*writer.buffers.storage.values()]
+    text = re.sub(r"\n{4,}", "\n\n\n", text)
+    return Source(text, writer.extra, [*writer.buffers.storage.values()], writer.rows)
 
 
 class Writer:
@@ -98,6 +108,9 @@ class Writer:
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
+        self.rows = Plan()
+        self.row: dict[Value, int] = {}  # the line of the plan that made a value
+        self.returned: set[int] = set()
         self.part = ""  # of the program: where the line before came from
         self.asked: list[tuple[Value, bool]] = [
             (v, h) for v, h in program.guards if v not in self.makers
@@ -121,17 +134,18 @@ class Writer:
 
     def take_arguments(self) -> None:
         for value in [*self.program.inputs, *self.program.captured]:
-            self.name(value, "w")
+            self.note([value], self.name(value, "w"), "", "argument", ())
         self.extra = list(self.program.captured)
         for value, data in self.program.constants.items():
             text = constant_text(data)
             if text is None:
                 self.extra.append(value)
-                self.name(value, "c")
+                self.note([value], self.name(value, "c"), "", "argument", ())
             elif self.used[value] == 1 and len(text) < SHORT:
                 self.inline[value] = text, ATOM
             else:
                 self.constants.append(f"{self.name(value, 'c')} = {text}")
+                self.note([value], self.names[value], "", "constant", ())
 
     # Lines
 
@@ -144,6 +158,9 @@ class Writer:
                 text = "".join(c if c.isprintable() else "?" for c in step.part)
                 self.lines.insert(before, f"# {text[:80]}")
             self.part = step.part
+        if step.outs[0] in self.names:
+            buffer = self.buffer(step)
+            self.note(step.outs, self.names[step.outs[0]], self.lines[-1], buffer, step.inputs())
         kept = {None, *(self.names.get(out) for out in step.outs)}
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
@@ -152,6 +169,26 @@ class Writer:
         ]  # fmt: skip
         if done and not any(out in self.inline for out in step.outs):
             self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
+
+    def note(
+        self, values: list[Value], name: str, text: str, buffer: str, read: Iterable[Value]
+    ) -> None:
+        """A line of the plan, which makes these values and reads those."""
+        (value, *_), here = values, len(self.rows)
+        reads = tuple(dict.fromkeys(self.row[v] for v in self.reads(tuple(read)) if v in self.row))
+        for k in reads:
+            self.rows[k].last_use = here
+        kind = value.shape, str(value.dtype), sum(v.bytes for v in values)
+        self.rows.append(Line(name, text, *kind, buffer, self.part, reads))
+        self.row |= dict.fromkeys(values, here)
+
+    def buffer(self, step: Instruction) -> str:
+        """Where the result of a step that was just written lives."""
+        (out, *_), name = step.outs, self.names[step.outs[0]]
+        if name in {self.names.get(v) for v in step.inputs()}:
+            return "in place"
+        shown = [self.names[v] for v in self.buffers.shows.get(out, ()) if v in self.names]
+        return self.buffers.room.get(out) or (f"view of {shown[0]}" if shown else "new")
 
     def write_step(self, place: int, step: Instruction) -> None:
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
@@ -216,6 +253,9 @@ class Writer:
         for value, held in self.asked:
             self.lines += [f"if {'not ' * held}{self.text(value)}:", "    raise Changed"]
             self.buffers.read(self.reads(value))
+            for read in self.reads(value):
+                if read in self.row:
+                    self.rows[self.row[read]].last_use = len(self.rows)
         self.asked = []
 
     def may_inline(self, place: int, step: Instruction) -> bool:
@@ -247,6 +287,7 @@ class Writer:
                 text = name
             seen.add(base)
             texts.append(text)
+            self.returned.add(self.row[value])
         return ", ".join(texts) + "," * (len(texts) == 1) or "()"
 
     def root(self, value: Value) -> Value:
@@ -279,8 +320,12 @@ class Writer:
                     f"{self.name(Value(new.shape, new.dtype), 'old')} = {self.text(new)}.copy()"
                 )
                 short[value] = f"{self.names[value]}[...] = {self.lines[-1].split(' = ')[0]}"
+        self.part = "update"
         for value, new in self.program.effects:
             self.lines.append(short.get(value) or f"{self.names[value]}[...] = {self.text(new)}")
+            self.note([value], self.names[value], self.lines[-1], "in place", (value, new))
+        for k in self.returned:
+            self.rows[k].last_use = None
 
     # Expressions
 
