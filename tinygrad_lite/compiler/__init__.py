@@ -94,25 +94,30 @@ class Compiled:
         functools.update_wrapper(self, f, updated=())
         self.f, self.check = f, check
         self.recordings: OrderedDict[Any, Recording] = OrderedDict()
+        self.latest: Recording | None = None
         self.missed = 0  # calls that the recording did not cover: f itself ran
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given: Any = args
-        nested, now = None, MODE.get()
-        if kwargs or any(isinstance(x, (tuple, list, dict)) for x in args):
-            given = leaves((args, kwargs))
-            nested = repr(rebuild((args, kwargs), iter([None] * len(given))))
+        now = MODE.get()
         if now is not RECORDING and (now.tracer is not None or now.transform or now.observers):
             return self.f(*args, **kwargs)  # part of a graph, or of a recording
-        key = nested, *map(_signature, given)
-        recording = self.recordings.get(key)
-        if recording is None or not recording.holds():
-            if any(isinstance(x, Tensor) and x._node is not None for x in given):
-                return self.f(*args, **kwargs)
-            recording = self.recordings[key] = Recording(self.f, args, kwargs)
-            if len(self.recordings) > KEPT:
-                self.recordings.popitem(last=False)
-        self.recordings.move_to_end(key)
+        given: Any = args
+        key = (*map(_signature, args),)
+        if kwargs or None in key:  # nested containers, or names
+            given = leaves((args, kwargs))
+            nested = repr(rebuild((args, kwargs), iter([None] * len(given))))
+            key = nested, *map(_signature, given)
+        recording = self.latest
+        if recording is None or key != recording.key or not recording.holds():
+            recording = self.recordings.get(key)
+            if recording is None or not recording.holds():
+                if any(isinstance(x, Tensor) and x._node is not None for x in given):
+                    return self.f(*args, **kwargs)
+                recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
+                if len(self.recordings) > KEPT:
+                    self.recordings.popitem(last=False)
+            self.recordings.move_to_end(key)
+            self.latest = recording
         try:
             return recording.checked(self.f, args, kwargs) if self.check else recording(given)
         except DifferenceError:
@@ -132,21 +137,21 @@ class Compiled:
     @property
     def source(self) -> str:
         """The latest recording as a module: `import numpy as np`, and one function."""
-        return self._latest().source
+        return self._recorded().source
 
     @property
     def plan(self) -> Plan:
         """The latest recording, line by line: it prints as a table; `.draw()` is a picture."""
-        return self._latest().plan
+        return self._recorded().plan
 
-    def _latest(self) -> Recording:
-        if not self.recordings:
+    def _recorded(self) -> Recording:
+        if self.latest is None:
             raise RuntimeError("tg.compile: nothing was recorded yet: call the function once")
-        return next(reversed(self.recordings.values()))
+        return self.latest
 
 
 def _signature(x: Any) -> Any:
-    """What a recording depends on: of arrays only shape and dtype."""
+    """What a recording depends on: of arrays only shape and dtype. None: look inside."""
     if x.__class__ is np.ndarray or isinstance(x, (np.ndarray, np.generic)):
         return x.shape, x.dtype
     if isinstance(x, Tensor):
@@ -155,6 +160,8 @@ def _signature(x: Any) -> Any:
         return (float,)
     if type(x) in PLAIN:
         return type(x), repr(x)
+    if isinstance(x, (tuple, list, dict)):
+        return None
     return type(x), id(x)  # the recording keeps x alive
 
 
@@ -185,7 +192,8 @@ def _paths(tree: dict[Any, Any]) -> list[str]:
 class Recording:
     """One run of f, written down, made shorter and compiled; calling it replays it."""
 
-    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any) -> None:
+        self.key = key
         tracer = Tracer()
         arrays = (Tensor, np.ndarray, np.generic)
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
