@@ -11,6 +11,7 @@ import functools
 import gc
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -152,13 +153,14 @@ class Tracer:
         program = self.program
         program.outputs = [self.operand(o) if isinstance(o, Symbol) else o for o in outputs]
         replaced: dict[Value, Any] = {}
+        views = Counter(id(getattr(data, "base", None)) for data, *_ in self.known.values())
         for key in list(self.known):
             data, tensor, symbol, value = self.known.pop(key)
             became = symbol.value if symbol.value is not value else None
             del symbol
             held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
             own = ALONE + (tensor is not None and tensor._data is data)
-            held = held or sys.getrefcount(data) > own or _base_held(data)
+            held = held or sys.getrefcount(data) > own or _base_held(data, views)
             if held and tensor is not None:
                 self.assume(functools.partial(_kind, tensor))
             if held:
@@ -286,11 +288,11 @@ def itself(data: Any) -> Any:
     return data
 
 
-def _base_held(data: Any) -> bool:
-    """Whether a view shares the memory of an array that somebody else holds."""
+def _base_held(data: Any, views: Counter[int]) -> bool:
+    """Whether a view shares the memory of an array that somebody else than our views holds."""
     base = getattr(data, "base", None)
     while isinstance(base, np.ndarray):
-        if sys.getrefcount(base) > ALONE + 1:  # and the view
+        if sys.getrefcount(base) > ALONE + max(1, views[id(base)]):
             return True
         base = base.base
     return False
