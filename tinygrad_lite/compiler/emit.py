@@ -243,10 +243,23 @@ class Writer:
         else:
             self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
         if step.op == "setitem":
-            line = f"{self.names[out]}[{self.index(step.args[1])}] = {self.text(step.args[2])}"
+            sign, by = self.augmented(target, step)
+            line = f"{self.names[out]}[{self.index(step.args[1])}] {sign}= {self.text(by)}"
         else:
             line = f"np.{step.op}({self.names[out]}, {self.texts(step.args[1:], step.kwargs)})"
         self.lines.append(line)
+
+    def augmented(self, target: Value, step: Instruction) -> tuple[str, Any]:
+        """The sign and y of x[i] -= y, which was recorded as x[i] = x[i] - y; or no sign."""
+        index, new = step.args[1:]
+        change = self.makers.get(new) if new in self.inline else None
+        if change is not None and change.op in IN_PLACE and new.dtype == target.dtype:
+            part, by = plain_numbers(change)
+            made = self.makers.get(part) if isinstance(part, Value) else None
+            if part in self.inline and made is not None and made.op == "getitem":
+                here = made.args[0] is target and same(made.args[1], index)
+                return (IN_PLACE[change.op], by) if here else ("", new)
+        return "", new
 
     def ask(self) -> None:
         """The engine's questions, as soon as they can be asked: nothing was written yet."""
@@ -406,6 +419,13 @@ class Writer:
         if op in METHODS and isinstance(args[0], Value) and not args[0].weak:
             return f"{first}.{op}({self.texts(args[1:], kwargs)})", ATOM
         return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two indices are made of the same values."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a is b if isinstance(a, Value) or isinstance(b, Value) else bool(a == b)
 
 
 def plain_numbers(step: Instruction) -> tuple[Any, ...]:
