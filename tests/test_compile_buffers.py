@@ -115,9 +115,9 @@ def test_the_plan_says_where_everything_is():
         ("w", "argument", 7),
         ("v0 = np.tanh(x @ w)", "new", 6),
         ("v1 = v0 - t", "new", 6),
-        ("v2 = (v1 ** 2).mean()", "new", None),
-        ("v3 = x.T @ (0.25 * v1 * (1 - v0 * v0))", "new", None),
-        ("w -= 0.1 * v3", "in place", None),
+        ("loss = (v1 ** 2).mean()", "new", None),
+        ("dw = x.T @ (0.25 * v1 * (1 - v0 * v0))", "new", None),
+        ("w -= 0.1 * dw", "in place", None),
     ]
     assert [line.part for line in plan if line.text] == [
         "layer", "", "", "backward of layer", "update",
@@ -143,3 +143,18 @@ def test_the_source_says_which_part_a_line_is_of():
     source = trained().source
     places = [source.index(f"# {part}\n") for part in ("layer", "backward of layer", "update")]
     assert places == sorted(places)
+
+
+def test_gradients_are_named_after_what_they_are_the_gradient_by():
+    f = tg.compile(tg.value_and_grad(lambda w1, b1, w2, x: np.sum((np.tanh(x @ w1 + b1) @ w2) ** 2),
+                                     argnums=(0, 1, 2)))  # fmt: skip
+    f(*(np.ones(s) for s in ((3, 4), (4,), (4, 2), (5, 3))))
+    lines = {line.split(" = ")[0].strip(): line for line in f.source.splitlines()}
+    for name, made in {
+        "dw1": "x.T @",
+        "db1": ".sum(axis=0)",
+        "dw2": "v0.T @",
+        "loss": "sum",
+    }.items():
+        assert made in lines[name]
+    assert "return loss, dw1, db1, dw2\n" in f.source

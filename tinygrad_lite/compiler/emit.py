@@ -93,6 +93,9 @@ class Writer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.makers = program.makers()
+        for step in reversed(program.body):  # what becomes a gradient is named like one
+            if is_update(step) and isinstance(step.args[0], Value):
+                step.args[0].of = step.args[0].of or step.outs[0].of
         self.buffers = Buffers(program)
         self.used = Counter(self.buffers.left)
         self.last = {v: k for k, step in enumerate(program.body) for v in step.inputs()}
@@ -119,15 +122,16 @@ class Writer:
     # Names
 
     def name(self, value: Value, role: str) -> str:
-        """A name for a value: its own, if that is an identifier, else one for its role."""
-        hint = re.sub(r"\W+", "_", value.name or role, flags=re.ASCII).strip("_")
+        """A name for a value: its own, `dx` for the gradient by x, else one for its role."""
+        gradient = f"d{self.names[value.of]}" if value.of in self.names else role
+        hint = re.sub(r"\W+", "_", value.name or gradient, flags=re.ASCII).strip("_")
         hint = role if role == "c" else hint  # a name of the module's: no helper's may be hidden
         if not hint.isidentifier() or len(hint) > 30:
             hint = role
-        while (name := hint if hint != "v" and not self.count[hint] else
-               f"{hint}{self.count[hint]}") in self.taken or name == "v":  # fmt: skip
+        name, start = hint, f"{hint}_" if hint[-1].isdigit() else hint
+        while name in self.taken or name == "v":  # v0, v1, ... but w, w1, ...
+            name = f"{start}{self.count[hint] + (hint != 'v')}"
             self.count[hint] += 1
-        self.count[hint] += 1
         self.taken.add(name)
         self.names[value] = name
         return name

@@ -23,6 +23,7 @@ class Value:
     dtype: Any
     name: str | None = None  # a hint for the reader
     weak: bool = False  # a Python number: it does not widen another's dtype
+    of: Value | None = None  # what it is the gradient by: another hint
 
     @property
     def bytes(self) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..array_methods import raw
 from ..mode import MODE, SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
@@ -50,6 +51,7 @@ class Tracer:
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
+        self.made: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
         self.part = ""  # "backward of ...", while gradient rules run; "update"
         self.tracks = MODE.get().record
 
@@ -78,16 +80,28 @@ class Tracer:
             self.known[key] = data, tensor, symbol, value
         return symbol
 
-    def forward(self, *_: Any) -> None:
-        """An observer of the engine is told of every operation ..."""
-
-    def contribution(self, *_: Any) -> None:
-        """... of every gradient ..."""
+    def forward(self, primitive: Any, args: Any, params: Any, out: Any, node: Any) -> None:
+        """The tracer observes the engine: it is told of every operation ..."""
+        if node is not None and isinstance(out, Symbol):
+            self.made[node] = out.value
 
     def before_rules(self, node: Any, g: Any) -> None:
-        """... and of the step whose rules run next: what they compute is named after it."""
+        """... of the step whose rules run next: what they compute is named after it ..."""
         path = [] if node.scope is None else [s.name for s in node.scope.path()]
         self.part = f"backward of {' / '.join(path)}" if path else "backward"
+        out, g = self.made.get(node), raw(g)
+        if isinstance(g, Symbol):
+            g.value.of = g.value.of or out
+        elif out is not None and not out.shape:  # the pass begins here
+            out.name = out.name or "loss"
+
+    def contribution(self, node: Any, i: int, g: Any, piece: Any) -> None:
+        """... and of every gradient on its way to an argument."""
+        leaf, piece = node.parents[i], raw(piece)
+        if leaf.primitive is None and isinstance(piece, Symbol):
+            out = leaf.out
+            known = out.value if isinstance(out, Symbol) else self.known.get(id(out), (None,))[-1]
+            piece.value.of = piece.value.of or known
 
     def lift(self, value: Any, tensor: Any) -> Any:
         """What a Tensor gives to an operation."""
