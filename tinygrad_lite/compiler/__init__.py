@@ -25,7 +25,6 @@ from ..primitives import primitive
 from ..tensor import Node, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
-from .outside import names_of
 from .passes import optimised
 from .program import Value
 from .symbol import Symbol, TraceError
@@ -202,17 +201,22 @@ class Recording:
         self.dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
         inside, keywords = rebuild((args, kwargs), iter(stand_ins))
         try:
-            with mode(tracer=tracer):
+            with tracer.world.recorded(f, self.static), mode(tracer=tracer):
                 result = f(*inside, **keywords)
+                outs = leaves(result)
+                values = [raw(o) for o in outs]
+            if list(map(id, leaves((inside, keywords)))) != list(map(id, stand_ins)):
+                raise TraceError(
+                    "tg.compile: the function changes a list or dict that is its argument, which a "
+                    "replay would not do: return the new values"
+                )
         except Exception as error:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
             changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
             for t, old, new in changes:  # noqa: B007
                 t._grad = old
-        outs = leaves(result)
         self.tensors = [_wrapper(o) for o in outs]
-        values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
         # Tensors whose .grad a call sets, and the place of its value
         self.gradients: list[tuple[Tensor, int | None]] = []
@@ -233,8 +237,7 @@ class Recording:
         self.places = [isinstance(v, Value) for v in program.outputs]
         self.plain = [None if p else v for p, v in zip(self.places, program.outputs, strict=True)]
         program.outputs = [v for v in program.outputs if isinstance(v, Value)]
-        for name in names_of(f):
-            tracer.assume(name)
+        self.holds = tracer.world.compiled(program)
         self.program, self.tracer = program, tracer
         self.source, extra = source(program, "step")
         namespace: dict[str, Any] = {}
@@ -244,12 +247,10 @@ class Recording:
         read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
         self.extra = [read[v] for v in extra]
 
-    def holds(self) -> bool:
-        """Whether what the recording took for granted is still so."""
-        return all(read() == value for read, value in self.tracer.assumed)
-
     def __call__(self, given: list[Any]) -> Any:
         arrays = [raw(given[k]) for k in self.dynamic]
+        if self.program.effects and self.tracer.world.clash([a for a in arrays if type(a) is not float]):
+            raise Changed
         extra = [read() for read in self.extra]
         random = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
         states = [bits.state for bits in random]
@@ -340,4 +341,6 @@ def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:
         return constant(tracer.input(x._data, x.name or name))
     if isinstance(x, (np.ndarray, np.generic)) or type(x) is float:
         return tracer.input(x, name)
+    if isinstance(x, np.random.Generator):
+        return tracer.generator(x)
     return x
