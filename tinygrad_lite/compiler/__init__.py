@@ -249,7 +249,7 @@ class Recording:
 
     def __call__(self, given: list[Any]) -> Any:
         arrays = [raw(given[k]) for k in self.dynamic]
-        if self.program.effects and self.tracer.world.clash([a for a in arrays if type(a) is not float]):
+        if self.program.effects and self.tracer.world.clash(arrays):
             raise Changed
         extra = [read() for read in self.extra]
         random = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]

@@ -13,8 +13,9 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from operator import getitem
+from operator import is_not
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,21 @@ ABSENT = (KeyError, IndexError, AttributeError, ValueError)  # ValueError: a cel
 PLAIN = (bool, int, float, complex, str, bytes, type(None), slice, range, np.generic, np.dtype)
 
 
+@dataclass(eq=False)
 class Slot:
     """A place that holds something: `box[key]`, or the attribute `key` of `box`."""
 
-    def __init__(self, box: Any, key: Any, item: bool, name: str, text: str, owner: Any) -> None:
-        self.box, self.key, self.item = box, key, item
-        self.name, self.text = name, text  # as a person, and as the comparing function writes it
-        self.owner = owner  # the class, if box is its `vars`, into which one cannot write
-        self.live = False  # a number that is read anew
+    box: Any
+    key: Any
+    name: str  # as a person writes it
+    text: str  # as the comparing function does
+    item: bool = True
+    owner: Any = None  # the class, if box is its `vars`, into which one cannot write
+    live: bool = False  # a number that is read anew
+    value: Any = None
+    stand_in: Any = None
+
+    def __post_init__(self) -> None:
         self.value = self.stand_in = self.read()
 
     def read(self) -> Any:
@@ -93,18 +101,15 @@ class World:
             self.space[text] = box
         return self.known["box", id(box)]
 
-    def slot(
-        self, box: Any, key: Any, name: str, item: bool = True, owner: Any = None, live: bool = False
-    ) -> None:
+    def slot(self, box: Any, key: Any, name: str, **how: Any) -> None:
         """Watch a place, and look into what it holds."""
-        place = id(box if owner is None else owner), item, key
+        place = id(how.get("owner", box)), how.get("item", True), key
         if place in self.known:
             return
-        plain = repr(key) if type(key) in (int, str) else self.box(key)
-        text = f"{self.box(box)}[{plain}]" if item else f"{self.box(box)}.{key}"
+        item = repr(key) if type(key) in (int, str) else self.box(key)
+        text = f"{self.box(box)}[{item}]" if how.get("item", True) else f"{self.box(box)}.{key}"
         self.known[place] = text
-        self.slots.append(slot := Slot(box, key, item, name, text, owner))
-        slot.live = live
+        self.slots.append(slot := Slot(box, key, name, text, **how))
         if len(self.slots) > LIMIT:
             raise TraceError(
                 f"tg.compile: the function can reach more than {LIMIT:,} names, attributes and "
@@ -126,8 +131,7 @@ class World:
             self.known["tensor", text] = text
             self.assume(f"({{0}}._node is None) is {t._node is None}", t)
             if isinstance(t._data, np.ndarray):
-                name = t._name or "a Tensor"
-                self.tensors.append(Slot(t, "_data", False, name, f"{text}._data", None))
+                self.tensors.append(Slot(t, "_data", "a Tensor", f"{text}._data", item=False))
             else:
                 self.assume("{0}._data.__class__ is {1}", t, type(t._data))
 
@@ -198,19 +202,20 @@ class World:
             return self.tracer.generator(value, read)
         if not isinstance(value, tuple):
             return value
-        parts = [
-            self.stand_in(part, lambda k=k: read()[k], f"{text}[{k}]", f"{name}[{k}]")  # type: ignore[misc]
-            for k, part in enumerate(value)
-        ]
-        same = all(a is b for a, b in zip(parts, value, strict=True))
-        return value if same else tuple.__new__(type(value), parts)
+
+        def part(k: int) -> Any:
+            return self.stand_in(value[k], lambda: read()[k], f"{text}[{k}]", f"{name}[{k}]")
+
+        parts = tuple.__new__(type(value), map(part, range(len(value))))
+        return parts if any(map(is_not, parts, value)) else value
 
     def restore(self, changed: list[str]) -> None:
         """Take the stand-ins out again, and note what f changed."""
         while self.patched:
             slot = self.slots[self.patched - 1]
             now = slot.read()
-            if now is not slot.stand_in and not (isinstance(now, PLAIN) and alike(now, slot.stand_in)):
+            same = isinstance(now, PLAIN) and alike(now, slot.stand_in)
+            if now is not slot.stand_in and not same:
                 changed.append(slot.name)
             if now is not slot.value:
                 slot.write(slot.value)
@@ -271,7 +276,7 @@ def holds():
                     return False
                 slot.value = self.space[f"v{k}"] = now
                 moved = True
-        return self.space["fixed"]() and not (moved and self.overlap())
+        return bool(self.space["fixed"]()) and not (moved and self.overlap())
 
     def overlap(self) -> bool:
         """Whether an array that is written into shares memory with another."""
@@ -280,7 +285,7 @@ def holds():
         owners = [_owner(a) for a, written in pairs if written]
         self.owners = None if any(o is None for o in owners) else {id(o) for o in owners}
         return any(
-            (one or two) and np.may_share_memory(a, b, max_work=1000)
+            (one or two) and np.shares_memory(a, b)
             for k, (a, one) in enumerate(pairs)
             for b, two in pairs[k + 1 :]
         )
@@ -288,11 +293,12 @@ def holds():
     def clash(self, given: list[Any]) -> bool:
         """Whether an argument shares memory with an array that a replay writes into."""
         if self.owners is not None:
-            owners = [_owner(a) for a in given]
+            owners = [_owner(a) for a in given if type(a) is not float]
             if all(o is not None for o in owners) and self.owners.isdisjoint(map(id, owners)):
                 return False
+        given = [a for a in given if isinstance(a, np.ndarray)]
         targets = [read() for read, written in self.arrays if written]
-        return any(np.may_share_memory(a, t, max_work=1000) for a in given for t in targets)
+        return any(np.shares_memory(a, t) for a in given for t in targets)
 
 
 def _owner(a: Any) -> Any:
@@ -322,7 +328,7 @@ def alike(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, MethodType):
-        return a.__self__ is b.__self__ and a.__func__ is b.__func__
+        return bool(a.__self__ is b.__self__ and a.__func__ is b.__func__)
     return isinstance(a, np.random.Generator)
 
 

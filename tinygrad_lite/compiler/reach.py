@@ -8,6 +8,7 @@ nothing new is found.
 
 from __future__ import annotations
 
+import dis
 import enum
 import gc
 import random
@@ -17,13 +18,14 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
+from types import MemberDescriptorType as MEMBER
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..tensor import Tensor
-from .symbol import NUMPY, PACKAGE, TraceError
+from .symbol import TraceError
 
 if TYPE_CHECKING:
     from .outside import World
@@ -34,10 +36,11 @@ ROOT = __name__.split(".")[0]
 PATHS = tuple(sysconfig.get_path(p) for p in ("stdlib", "platstdlib", "purelib", "platlib"))
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ufunc, np.dtype)
 # Code that names one of these may read any attribute
-DYNAMIC = set("getattr setattr vars dir __dict__ attrgetter asdict astuple deepcopy".split())
+DYNAMIC = {"getattr", "setattr", "vars", "dir", "__dict__", "attrgetter", "asdict", "astuple"}
 # What the objects of these modules hold is read by code of theirs, which is not looked into
 HOLDERS = {"collections", "types", "argparse", "_thread", "_threading_local"}
-WRAPPED = "__func__ __self__ __wrapped__ fget fset func".split()  # what a callable passes on to
+# What a callable passes the call on to
+WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "func")
 
 
 class Walk:
@@ -145,12 +148,13 @@ class Walk:
                 self.found(items, name)
         module = world.get("__name__")
         if not library(module, self.own):
-            names = set(named(f.__code__))
-            self.names |= names
-            for key in sorted(names & world.keys()):
-                slot(world, key, key)
-            for key in sorted(names & sys.modules.keys()):
-                self.found(sys.modules[key], key)
+            for code in codes(f.__code__):
+                self.names.update(code.co_names, texts(code.co_consts))
+                for step in dis.get_instructions(code):
+                    if "GLOBAL" in step.opname and step.argval in world:
+                        slot(world, step.argval, step.argval)
+                    elif step.opname == "IMPORT_NAME":
+                        self.found(sys.modules.get(step.argval), step.argval)
 
     def attributes(self, item: Any, name: str) -> None:
         """Slots for those that have a name in the code."""
@@ -161,9 +165,8 @@ class Walk:
                 special = key.startswith("__") and key.endswith("__")
                 if special and hasattr(value, "__get__"):
                     self.found(value, f"{name}.{key}")
-                elif not special and (every or key in self.names):
-                    if not isinstance(value, MemberDescriptorType):
-                        slot(vars(item), key, f"{name}.{key}", owner=item)
+                elif (every or key in self.names) and not special | isinstance(value, MEMBER):
+                    slot(vars(item), key, f"{name}.{key}", owner=item)
             return
         opaque = any(
             kind.__module__.startswith((ROOT, *HOLDERS)) and kind.__name__ != "Module"
@@ -176,7 +179,7 @@ class Walk:
                 slot(vars(item), key, f"{name}.{key}")
         for kind in type(item).__mro__:
             for key, value in vars(kind).items():
-                if isinstance(value, MemberDescriptorType) and (key in self.names or every):
+                if isinstance(value, MEMBER) and (key in self.names or every):
                     slot(item, key, f"{name}.{key}", item=False)
 
     def optimizer(self, item: Any, name: str) -> None:
@@ -208,17 +211,21 @@ def library_class(kind: type, own: str) -> bool:
     return not written and library(kind.__module__, own)
 
 
-def named(code: CodeType) -> Iterator[str]:
-    """The names, and the texts that may be names, in code and in the code inside it."""
-    todo: list[Any] = [code]
+def codes(code: CodeType) -> list[CodeType]:
+    """The code of a function, and of those that it defines."""
+    found = [code]
+    for item in found:  # it grows meanwhile
+        found += [c for c in item.co_consts if isinstance(c, CodeType)]
+    return found
+
+
+def texts(constants: Any) -> Iterator[str]:
+    """What may be names, for getattr or a pattern."""
+    todo = [*constants]
     while todo:
         item = todo.pop()
-        if isinstance(item, CodeType):
-            yield from item.co_names
-            todo += item.co_consts
-        elif isinstance(item, (tuple, frozenset)):
-            todo += item
-        elif isinstance(item, str) and item.isidentifier():
+        todo += item if isinstance(item, (tuple, frozenset)) else ()
+        if isinstance(item, str) and item.isidentifier():
             yield item
 
 
