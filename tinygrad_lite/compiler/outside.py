@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..tensor import Node
 from .program import Program
 from .reach import Walk
 from .symbol import TraceError
@@ -121,15 +122,23 @@ class World:
     def container(self, box: Any, name: str) -> None:
         """What f adds to it, or takes away, is seen; and that others did, between the calls."""
         copy = dict(box) if isinstance(box, dict) else set(box) if isinstance(box, set) else [*box]
-        self.containers.append((name, box, copy))
+        self.containers.append((f"what is in {name}", box, copy))
         self.assume(f"len({{0}}) == {len(box)}", box)
+
+    def absent(self, box: Any, key: str, owner: Any = None) -> None:
+        """A module, or a class whose `vars` the box is, does not have this name itself."""
+        place = "absent", id(owner or box), key
+        if place not in self.known:
+            self.known[place] = key
+            self.assume(f"{key!r} not in {{0}}", box)
 
     def tensor(self, t: Any) -> None:
         """What is taken for granted of a Tensor: its kind, not its numbers."""
         text = self.box(t)
         if ("tensor", text) not in self.known:
             self.known["tensor", text] = text
-            self.assume(f"({{0}}._node is None) is {t._node is None}", t)
+            self.walk.seen[id(t._node)] = t._node
+            self.slot(t, "_node", f"{t._name or 'a Tensor'}.requires_grad", item=False)
             if isinstance(t._data, np.ndarray):
                 self.tensors.append(Slot(t, "_data", "a Tensor", f"{text}._data", item=False))
             else:
@@ -158,8 +167,12 @@ class World:
                 self.patched = 0
                 self.patch()
                 yield
-                draws = zip(self.random, before, strict=False)
-                changed += [f"the state of {r!r}" for r, old in draws if state(r) != old]
+                for source, old in zip(self.random, before, strict=False):
+                    if state(source) != old:
+                        raise TraceError(
+                            f"tg.compile: the function draws from {source!r}, which a replay would "
+                            "not do: use a Generator of your own, rng = np.random.default_rng(0)"
+                        )
             finally:
                 try:
                     self.restore(changed)
@@ -168,9 +181,8 @@ class World:
             if changed:
                 raise TraceError(
                     f"tg.compile: the function changes {', '.join(dict.fromkeys(changed))}, which "
-                    "a replay would not do again: return the new value, change it after the call, "
-                    "fill caches before the first, draw random numbers from an own Generator, "
-                    "rng = np.random.default_rng(0)"
+                    "a replay would not do again, so it was put back: return the new value, change "
+                    "it after the call, fill a cache before the first one"
                 )
 
     def reach(self, item: Any, name: str) -> None:
@@ -324,12 +336,12 @@ def alike(a: Any, b: Any) -> bool:
     if isinstance(a, PLAIN):
         return repr(a) == repr(b)
     if isinstance(a, np.ndarray):
-        return a.shape == b.shape and a.dtype == b.dtype
+        return bool(a.shape == b.shape and a.dtype == b.dtype)
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, MethodType):
         return bool(a.__self__ is b.__self__ and a.__func__ is b.__func__)
-    return isinstance(a, np.random.Generator)
+    return isinstance(a, (np.random.Generator, Node))
 
 
 def state(source: Any) -> Any:

@@ -116,6 +116,8 @@ class Walk:
             self.world.container(item, name)
             for key in item if isinstance(item, dict) else range(len(item)):
                 slot(item, key, f"{name}[{key!r}]")
+            if isinstance(item, dict) and item:  # what is taken out and put back comes last
+                self.world.assume("next(reversed({0})) is {1}", item, [*item][-1])
         elif isinstance(item, (set, frozenset)):
             if isinstance(item, set):
                 self.world.container(item, name)
@@ -131,8 +133,8 @@ class Walk:
                 found(part, name)
         elif mine or type(item).__module__.split(".")[0] in HOLDERS | {ROOT}:
             self.open.append((item, name))
-            for kind in type(item).__mro__:
-                found(kind, kind.__name__)
+            found(type(item), type(item).__name__)
+            self.world.assume("{0}.__class__ is {1}", item, item.__class__)
             if hasattr(item, "__dict__"):
                 self.world.container(vars(item), name)
         return None
@@ -151,8 +153,11 @@ class Walk:
             for code in codes(f.__code__):
                 self.names.update(code.co_names, texts(code.co_consts))
                 for step in dis.get_instructions(code):
-                    if "GLOBAL" in step.opname and step.argval in world:
-                        slot(world, step.argval, step.argval)
+                    if "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
+                        if step.argval in world:
+                            slot(world, step.argval, step.argval)
+                        else:  # one of Python's own
+                            self.world.absent(world, step.argval)
                     elif step.opname == "IMPORT_NAME":
                         self.found(sys.modules.get(step.argval), step.argval)
 
@@ -161,13 +166,7 @@ class Walk:
         every = bool(self.names & DYNAMIC) and not isinstance(item, ModuleType)
         slot = self.world.slot
         if isinstance(item, type):
-            for key, value in [*vars(item).items()]:
-                special = key.startswith("__") and key.endswith("__")
-                if special and hasattr(value, "__get__"):
-                    self.found(value, f"{name}.{key}")
-                elif (every or key in self.names) and not special | isinstance(value, MEMBER):
-                    slot(vars(item), key, f"{name}.{key}", owner=item)
-            return
+            return self.of_class(item, name, every)
         opaque = any(
             kind.__module__.startswith((ROOT, *HOLDERS)) and kind.__name__ != "Module"
             for kind in type(item).__mro__
@@ -181,6 +180,21 @@ class Walk:
             for key, value in vars(kind).items():
                 if isinstance(value, MEMBER) and (key in self.names or every):
                     slot(item, key, f"{name}.{key}", item=False)
+
+    def of_class(self, item: type, name: str, every: bool) -> None:
+        """Attributes of a class: what they are, and that a subclass does not hide them."""
+        for kind in item.__mro__[:-1]:
+            self.found(kind, kind.__name__)
+            for key, value in [*vars(kind).items()]:
+                special = key.startswith("__") and key.endswith("__")
+                if special and kind is item and hasattr(value, "__get__"):
+                    self.found(value, f"{name}.{key}")
+                elif special or isinstance(value, MEMBER) or not (every or key in self.names):
+                    continue
+                elif kind is item:
+                    self.world.slot(vars(item), key, f"{name}.{key}", owner=item)
+                elif key not in vars(item):
+                    self.world.absent(vars(item), key, item)
 
     def optimizer(self, item: Any, name: str) -> None:
         """The learning rate is read anew; what it keeps itself is no concern here."""

@@ -66,6 +66,7 @@ def concrete(tree: Any, protect: bool = False) -> Any:
 
 
 def _refuse(symbol: Symbol, what: str, way: str) -> Any:
+    way += ", or a tuple instead of an array that never changes" * symbol.outer
     raise TraceError(
         f"tg.compile: {what} depends on the numbers of this call, and another call would need "
         f"another recording: {way}. {user_line()}"

@@ -24,9 +24,13 @@ from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
     "argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros",
-    "unique_values", "unique_counts", "union1d",
+    "unique_values", "unique_counts", "unique_inverse", "unique_all", "union1d", "intersect1d",
+    "setdiff1d", "setxor1d", "roots", "poly1d",
 })  # fmt: skip
-COUNTED = frozenset({"tile", "repeat", "delete"})  # ... of the arguments after the first
+COUNTED = frozenset({  # ... of the arguments after the first
+    "tile", "repeat", "delete", "insert", "split", "array_split", "pad", "resize", "reshape",
+    "broadcast_to", "histogram_bin_edges",
+})  # fmt: skip
 
 
 def _alone() -> int:
@@ -249,6 +253,7 @@ def refuse_unknown_shapes(program: Program) -> None:
         sliced = any(isinstance(i, slice) and any(values_in([i])) for i in _parts(index))
         counted = step.op in COUNTED and any(values_in([step.args[1:], step.kwargs]))
         single = step.op == "where" and len(step.args) == 1
+        counted = counted or (step.op == "bincount" and "minlength" not in step.kwargs)
         unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
         if unknown or (masks and step.op == "getitem"):
             raise TraceError(
