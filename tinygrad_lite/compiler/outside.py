@@ -254,6 +254,7 @@ class World:
                 "that it reads or writes: the order would matter, so use one array, or copies"
             )
         self.slots += self.tensors
+        self.walk = Walk(self)  # it kept alive what was found
         for k, slot in enumerate(self.slots):
             self.space[f"v{k}"] = type(slot.value) if slot.live else slot.value
         conditions = " and ".join(self.conditions) or "True"
@@ -294,8 +295,11 @@ def holds():
         """Whether an array that is written into shares memory with another."""
         pairs = [(read(), written) for read, written in self.arrays]
         pairs = [(a, written) for a, written in pairs if isinstance(a, np.ndarray)]
-        owners = [_owner(a) for a, written in pairs if written]
-        self.owners = None if any(o is None for o in owners) else {id(o) for o in owners}
+        owners = [_owner(a) for a, _ in pairs]
+        written = [o for o, (_, written) in zip(owners, pairs, strict=True) if written]
+        self.owners = None if any(o is None for o in written) else {id(o) for o in written}
+        if all(o is not None for o in owners) and len(set(map(id, owners))) == len(owners):
+            return False
         return any(
             (one or two) and np.shares_memory(a, b)
             for k, (a, one) in enumerate(pairs)

@@ -15,8 +15,10 @@ import random
 import sys
 import sysconfig
 import weakref
+from array import array
 from collections import deque
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from types import MemberDescriptorType as MEMBER
@@ -49,7 +51,9 @@ class Walk:
     def __init__(self, world: World) -> None:
         self.world = world
         self.names = {"forward", "training"}  # those that the package calls and reads
-        self.seen: dict[int, Any] = {}
+        self.called: set[str] = set()  # names of methods: a number of that name is none
+        self.made: set[int] = set()  # classes that the code names, so that it may make instances
+        self.seen: dict[Any, Any] = {}
         self.todo: list[tuple[Any, str]] = []
         self.open: list[tuple[Any, str]] = []  # what has attributes
         self.own = ""  # the package of the first function: not a library, wherever it lies
@@ -70,7 +74,9 @@ class Walk:
     def finish(self) -> None:
         """Look into what was found, and into what that leads to."""
         size = -1
-        while size != (size := len(self.world.slots) + len(self.seen) + len(self.names)):
+        while size != (
+            size := len(self.world.slots) + len(self.seen) + len(self.names | self.called)
+        ):
             while self.todo:
                 self.look_into(*self.todo.pop())
             for item, name in [*self.open]:
@@ -90,8 +96,8 @@ class Walk:
         elif isinstance(item, ModuleType):
             self.open += [] if library(item.__name__, self.own) else [(item, name)]
         elif isinstance(item, type):
-            if not library_class(item, self.own) and not issubclass(item, enum.Enum):
-                self.open.append((item, name))
+            self.made.add(id(item))
+            self.class_of(item, name)
         elif isinstance(item, Iterator) and not mine:
             raise TraceError(
                 f"tg.compile: {name} is an iterator or a file ({type(item).__name__}): a replay "
@@ -124,6 +130,14 @@ class Walk:
                 self.world.assume("{0} == {1}", item, frozenset(item))
             for part in item:
                 found(part, name)
+        elif isinstance(item, ContextVar):
+            value = item.get(None)
+            self.world.assume("{0}.get(None) is {1}", item, value)
+            if isinstance(value, (np.ndarray, np.random.Generator, tuple)):
+                raise TraceError(f"tg.compile: {item.name} is a context variable: pass its value")
+            found(value, name)
+        elif isinstance(item, (bytearray, array)):
+            self.world.assume("{0} == {1}", item, item[:])
         elif isinstance(item, partial):
             slot(item, "args", name, item=False)
             found(item.keywords, name)
@@ -133,7 +147,7 @@ class Walk:
                 found(part, name)
         elif mine or type(item).__module__.split(".")[0] in HOLDERS | {ROOT}:
             self.open.append((item, name))
-            found(type(item), type(item).__name__)
+            self.class_of(type(item), type(item).__name__)
             self.world.assume("{0}.__class__ is {1}", item, item.__class__)
             if hasattr(item, "__dict__"):
                 self.world.container(vars(item), name)
@@ -151,15 +165,19 @@ class Walk:
         module = world.get("__name__")
         if not library(module, self.own):
             for code in codes(f.__code__):
-                self.names.update(code.co_names, texts(code.co_consts))
+                self.names.update(texts(code.co_consts))
                 for step in dis.get_instructions(code):
+                    key = step.argval
                     if "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
-                        if step.argval in world:
-                            slot(world, step.argval, step.argval)
+                        if key in world:
+                            slot(world, key, key)
                         else:  # one of Python's own
-                            self.world.absent(world, step.argval)
+                            self.world.absent(world, key)
                     elif step.opname == "IMPORT_NAME":
-                        self.found(sys.modules.get(step.argval), step.argval)
+                        self.found(sys.modules.get(key), key)
+                    elif step.opcode in dis.hasname:
+                        method = step.opname == "LOAD_METHOD" or "NULL" in step.argrepr
+                        (self.called if method else self.names).add(key)
 
     def attributes(self, item: Any, name: str) -> None:
         """Slots for those that have a name in the code."""
@@ -174,22 +192,34 @@ class Walk:
         module = derives(item, "nn.module")
         for key, value in [*getattr(item, "__dict__", {}).items()]:
             part = module and (derives(value, "nn.module") or isinstance(value, ARRAYS))
-            if key in self.names or every or opaque or part:
+            if every or opaque or part or self.wanted(key, value):
                 slot(vars(item), key, f"{name}.{key}")
         for kind in type(item).__mro__:
             for key, value in vars(kind).items():
-                if isinstance(value, MEMBER) and (key in self.names or every):
+                if isinstance(value, MEMBER) and (every or self.wanted(key, value)):
                     slot(item, key, f"{name}.{key}", item=False)
+
+    def wanted(self, key: str, value: Any) -> bool:
+        return key in self.names or (key in self.called and not isinstance(value, SIMPLE))
+
+    def class_of(self, kind: type, name: str) -> None:
+        known = ("class", id(kind)) in self.seen or issubclass(kind, enum.Enum)
+        if not known and not library_class(kind, self.own):
+            self.seen["class", id(kind)] = kind
+            self.open.append((kind, name))
 
     def of_class(self, item: type, name: str, every: bool) -> None:
         """Attributes of a class: what they are, and that a subclass does not hide them."""
-        for kind in item.__mro__[:-1]:
-            self.found(kind, kind.__name__)
+        made = id(item) in self.made
+        for kind in (*item.__mro__[:-1], type(item)):
+            self.made |= {id(kind)} if made else set()
+            self.class_of(kind, kind.__name__)
             for key, value in [*vars(kind).items()]:
                 special = key.startswith("__") and key.endswith("__")
                 if special and kind is item and hasattr(value, "__get__"):
-                    self.found(value, f"{name}.{key}")
-                elif special or isinstance(value, MEMBER) or not (every or key in self.names):
+                    if made or key not in ("__init__", "__new__", "__post_init__"):
+                        self.found(value, f"{name}.{key}")
+                elif special or isinstance(value, MEMBER) or not (every or self.wanted(key, value)):
                     continue
                 elif kind is item:
                     self.world.slot(vars(item), key, f"{name}.{key}", owner=item)

@@ -11,7 +11,7 @@ import functools
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,10 @@ class Tracer:
         Only what somebody else still holds can change between calls: the rest is constant.
         """
         program = self.program
+        if any(isinstance(o, (Iterator, Awaitable)) for o in outputs):
+            raise TraceError(
+                "tg.compile: an iterator is returned, which runs only once: use a list"
+            )
         program.outputs = [self.operand(o) if isinstance(o, Symbol) else o for o in outputs]
         replaced: dict[Value, Any] = {}
         for key in list(self.known):
