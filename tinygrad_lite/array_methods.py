@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def raw(value: Any) -> Any:
     """The array or scalar inside a Tensor; also inside the tuples and lists of an index."""
     if isinstance(value, ArrayMethods):
-        return value._data
+        return value.data
     if isinstance(value, (tuple, list)):
         return type(value)([raw(v) for v in value])
     return value
@@ -45,6 +45,7 @@ class ArrayMethods:
     __slots__ = ()
     _data: Any
     _node: Any
+    data: Any
 
     __getitem__: Any
     item: Any
@@ -114,33 +115,33 @@ class ArrayMethods:
     def trace(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
         return np.trace(self, offset, axis1, axis2)
 
-    def argmax(self, axis: int | None = None) -> Any: return np.argmax(self._data, axis)
-    def argmin(self, axis: int | None = None) -> Any: return np.argmin(self._data, axis)
-    def argsort(self, axis: int = -1) -> Any: return np.argsort(self._data, axis)
-    def any(self, axis: Any = None) -> Any: return np.any(self._data, axis)
-    def all(self, axis: Any = None) -> Any: return np.all(self._data, axis)
+    def argmax(self, axis: int | None = None) -> Any: return np.argmax(self.data, axis)
+    def argmin(self, axis: int | None = None) -> Any: return np.argmin(self.data, axis)
+    def argsort(self, axis: int = -1) -> Any: return np.argsort(self.data, axis)
+    def any(self, axis: Any = None) -> Any: return np.any(self.data, axis)
+    def all(self, axis: Any = None) -> Any: return np.all(self.data, axis)
 
-    def __lt__(self, other: Any) -> Any: return self._data < raw(other)
-    def __le__(self, other: Any) -> Any: return self._data <= raw(other)
-    def __gt__(self, other: Any) -> Any: return self._data > raw(other)
-    def __ge__(self, other: Any) -> Any: return self._data >= raw(other)
-    def __eq__(self, other: Any) -> Any: return self._data == raw(other)
-    def __ne__(self, other: Any) -> Any: return self._data != raw(other)
+    def __lt__(self, other: Any) -> Any: return self.data < raw(other)
+    def __le__(self, other: Any) -> Any: return self.data <= raw(other)
+    def __gt__(self, other: Any) -> Any: return self.data > raw(other)
+    def __ge__(self, other: Any) -> Any: return self.data >= raw(other)
+    def __eq__(self, other: Any) -> Any: return self.data == raw(other)
+    def __ne__(self, other: Any) -> Any: return self.data != raw(other)
     __hash__ = object.__hash__
-    def __bool__(self) -> bool: return bool(self._data)
-    def __index__(self) -> int: return operator.index(self._data)
-    def __contains__(self, value: Any) -> bool: return bool(np.any(self._data == raw(value)))
+    def __bool__(self) -> bool: return bool(self.data)
+    def __index__(self) -> int: return operator.index(self.data)
+    def __contains__(self, value: Any) -> bool: return bool(np.any(self.data == raw(value)))
     # fmt: on
 
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("a 0-d tensor has no len()")
-        return len(self._data)
+        return len(self.data)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
     def __format__(self, spec: str) -> str:
         return (
-            format(self.item(), spec) if spec and self.size == 1 else format(str(self._data), spec)
+            format(self.item(), spec) if spec and self.size == 1 else format(str(self.data), spec)
         )

@@ -354,7 +354,8 @@ def batch_norm(
     axes = (0, *range(2, x.ndim))
     if x.ndim < 2 or (training and p.count(x, axes) < 2):
         raise ValueError(f"batch_norm: expected x (n, channels, ...) with n > 1, got {x.shape}")
-    if not all((r is None and training) or isinstance(r, np.ndarray) for r in running):
+    arrays = [isinstance(r, np.ndarray) or hasattr(r, "traced") for r in running]
+    if not all((r is None and training) or array for r, array in zip(running, arrays, strict=True)):
         raise TypeError(f"batch_norm: running_mean and running_var must be ndarrays, got {running}")
     weight, bias, mean, var = _check(
         "batch_norm", x.shape[1:2], weight=weight, bias=bias, mean=running_mean, var=running_var

@@ -75,7 +75,7 @@ def _blank(kind: type[Tensor]) -> Tensor:
 def _reduce(self: Tensor) -> Any:
     table = rows(self._node) if self._node is not None and not self.is_leaf else None
     state = (
-        self._data,
+        self.data,
         self.requires_grad,
         table,
         self._name,
@@ -102,7 +102,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     data, requires_grad, table, name, grad, attributes = _reduce(self)[2]
 
     def twin(value: Any) -> Any:
-        return copy.deepcopy(value, memo) if isinstance(value, (np.ndarray, Tensor)) else value
+        copied = isinstance(value, (np.ndarray, Tensor)) or hasattr(value, "traced")
+        return copy.deepcopy(value, memo) if copied else value
 
     if table is not None:
         table = [

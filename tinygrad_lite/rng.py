@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .mode import MODE
+from .mode import MODE, refuse_recording
 
 _generator = np.random.default_rng()
 
@@ -35,6 +35,7 @@ def manual_seed(seed: int) -> np.random.Generator:
     >>> a == b
     True
     """
+    refuse_recording("manual_seed")
     _generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return _generator
 
@@ -46,4 +47,5 @@ def get_rng_state() -> dict[str, Any]:
 
 def set_rng_state(state: dict[str, Any]) -> None:
     """Put the package's generator back where `get_rng_state` found it."""
+    refuse_recording("set_rng_state")
     _generator.bit_generator.state = state

@@ -224,7 +224,7 @@ class Tensor(ArrayMethods):
             raise TypeError(
                 "tensor(t) would cut t out of its graph silently: use t itself, or t.detach()"
             )
-        array = as_array(data._data if isinstance(data, Tensor) else data, dtype, copy=True)
+        array = as_array(data.data if isinstance(data, Tensor) else data, dtype, copy=True)
         self._data = array[()] if array.ndim == 0 else array
         self._node = self._grad = self._name = None
         if requires_grad:
@@ -286,6 +286,8 @@ class Tensor(ArrayMethods):
                 UserWarning,
                 stacklevel=2,
             )
+        if (tracer := MODE.get().tracer) is not None:
+            tracer.read_gradient(self)
         return self._grad
 
     @grad.setter
@@ -369,7 +371,7 @@ class Tensor(ArrayMethods):
                 "t.detach() or t.numpy() to leave the graph, np.stack([...]) to combine tensors, "
                 "tg.index_update to assign"
             )
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     @staticmethod
     def _call_primitive(
@@ -433,7 +435,7 @@ class Tensor(ArrayMethods):
         """A conversion that passes gradients on; one to integers or booleans is a constant."""
         kind = np.dtype(dtype).kind
         if kind in "biu":
-            return constant(self._data.astype(dtype))
+            return constant(self.data.astype(dtype))
         return apply(p.astype, (self,), {"dtype": np.dtype(dtype)})
 
     def __repr__(self) -> str:
@@ -514,7 +516,7 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
         )
     tracer = MODE.get().tracer
     mine = t._data if tracer is None else tracer.lift(t._data, t)
-    new = primitive.forward(mine, operand(other) if not isinstance(other, Tensor) else other._data)
+    new = primitive.forward(mine, operand(other) if not isinstance(other, Tensor) else other.data)
     if tracer is not None:
         mine.become(new.astype(t.dtype))
         return t

@@ -25,7 +25,6 @@ from ..primitives import primitive
 from ..tensor import Node, Spec, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
-from .outside import names_of
 from .passes import optimised
 from .plan import Plan
 from .program import Value
@@ -204,17 +203,23 @@ class Recording:
         self.dynamic = None if direct else dynamic  # which of the arguments the source takes
         inside, keywords = rebuild((args, kwargs), iter(stand_ins))
         try:
-            with mode(tracer=tracer, observers=(tracer,)):
+            watched = tracer.world.recorded(f, self.static)
+            with watched, mode(tracer=tracer, observers=(tracer,)):
                 result = f(*inside, **keywords)
+                outs = leaves(result)
+                values = [raw(o) for o in outs]
+            if list(map(id, leaves((inside, keywords)))) != list(map(id, stand_ins)):
+                raise TraceError(
+                    "tg.compile: the function changes a list or dict that is its argument, which a "
+                    "replay would not do: return the new values"
+                )
         except Exception as error:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
             changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
             for t, old, new in changes:  # noqa: B007
                 t._grad = old
-        outs = leaves(result)
         self.tensors = [(k, _ended(o)) for k, o in enumerate(outs) if isinstance(o, Tensor)]
-        values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
         # Tensors whose .grad a call sets, and the place of its value
         self.gradients: list[tuple[Tensor, int | None]] = []
@@ -236,8 +241,7 @@ class Recording:
         self.plain = [(k, v) for k, v in enumerate(outputs) if not isinstance(v, Value)]
         self.numbers = [k for k, v in enumerate(outputs) if isinstance(v, Value) and not v.shape]
         program.outputs = [v for v in program.outputs if isinstance(v, Value)]
-        for name in names_of(f):
-            tracer.assume(name)
+        self.holds = tracer.world.compiled(program)
         self.program, self.tracer = program, tracer
         self.source, extra, storage, self.plan = source(program, "step")
         self.storage = [(v.shape, v.dtype) for v in storage]
@@ -250,12 +254,10 @@ class Recording:
         self.extra = [read[v] for v in extra]
         self.draws = any(v.dtype == object for v in extra)
 
-    def holds(self) -> bool:
-        """Whether what the recording took for granted is still so."""
-        return all(read() == value for read, value in self.tracer.assumed)
-
     def __call__(self, given: Any) -> Any:
         arrays = given if self.dynamic is None else [raw(given[k]) for k in self.dynamic]
+        if self.program.effects and self.tracer.world.clash(arrays):
+            raise Changed
         extra = [read() for read in self.extra]
         if self.storage:  # two threads have one each
             room = self.spare.pop() if self.spare else [np.empty(*kind) for kind in self.storage]
@@ -343,4 +345,6 @@ def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:
         return constant(tracer.input(x._data, x.name or name))
     if isinstance(x, (np.ndarray, np.generic)) or type(x) is float:
         return tracer.input(x, name)
+    if isinstance(x, np.random.Generator):
+        return tracer.generator(x)
     return x

@@ -91,7 +91,7 @@ VIEWS = frozenset({  # their results may show the memory of their argument
     "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze", "ravel", "view",
     "broadcast_to", "getitem", "split", "flip", "diagonal", "rollaxis",
 })  # fmt: skip
-UPDATES = frozenset({"setitem", "put_along_axis"})
+UPDATES = frozenset({"setitem", "put_along_axis", "fill_diagonal", "put", "putmask", "place"})
 
 
 def is_update(step: Instruction) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..array_methods import ArrayMethods
-from .program import Value, mapped
+from .program import UPDATES, Value, mapped
 
 if TYPE_CHECKING:
     from .trace import Tracer
@@ -66,6 +66,7 @@ def concrete(tree: Any, protect: bool = False) -> Any:
 
 
 def _refuse(symbol: Symbol, what: str, way: str) -> Any:
+    way += ", or a tuple instead of an array that never changes" * symbol.outer
     raise TraceError(
         f"tg.compile: {what} depends on the numbers of this call, and another call would need "
         f"another recording: {way}. {user_line()}"
@@ -85,6 +86,12 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         self.outer = False  # it stands for something outside, which is written into
         self.of: Symbol | None = None  # a view shares the memory of this array
         self.views: list[weakref.ref[Symbol]] = []
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """To the user's `isinstance` an array, or a number; to the engine what it is."""
+        inside = sys._getframe(1).f_code.co_filename.startswith((PACKAGE, NUMPY))
+        return Symbol if inside else type(self.data)
 
     shape = property(lambda self: self.value.shape)
     dtype = property(lambda self: self.value.dtype)
@@ -116,7 +123,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             call = getattr(ufunc, method)
             out = self.tracer.record(f"{ufunc.__name__}.{method}", call, inputs, kwargs)
         for item in written:
-            item.become(out if item.dtype == out.dtype else out.astype(item.dtype))
+            item.become(out)
         return written[0] if written else out
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -125,21 +132,26 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         name = function.__name__
         if function in (np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj):
             return function(*concrete(args), **concrete(kwargs))
-        if kwargs.get("out") is not None:
-            raise TraceError(f"tg.compile cannot record out= of numpy.{name}. {user_line()}")
-        if function is np.put_along_axis and isinstance(args[0], Symbol):
-            args[0].update(name, function, *args[1:], **kwargs)
-            return None
-        if function is np.copyto and len(args) == 2:
-            target = args[0] if isinstance(args[0], Symbol) else self.tracer.outside(args[0])
-            new: Any = np.broadcast_to(args[1], target.shape)
-            target.become(new.astype(target.dtype))
-            return None
-        if function in (np.copyto, np.put_along_axis, np.put, np.place, np.putmask):
+        written = kwargs.pop("out", None)
+        if name in UPDATES | {"copyto"}:
+            written, args = args[0], args[1:]
+        if written is not None and not isinstance(written, Symbol):
             raise TraceError(
-                f"tg.compile cannot record numpy.{name}, which writes in place. {user_line()}"
+                f"tg.compile cannot record that numpy.{name} writes into a plain array: assign the "
+                f"result instead. {user_line()}"
             )
-        return self.tracer.record(name, function, args, kwargs)
+        if written is None:
+            return self.tracer.record(name, function, args, kwargs)
+        if name in UPDATES:
+            return written.update(name, function, *args, **kwargs)
+        if function is np.copyto:
+            where = kwargs.pop("where", True)
+            function, name = (
+                (np.broadcast_to, "broadcast_to") if where is True else (np.where, "where")
+            )
+            args = (args[0], written.shape) if where is True else (where, args[0], written)
+        written.become(self.tracer.record(name, function, args, kwargs))
+        return written
 
     def record_whole(self, kernel: Callable[..., Any], args: Any, params: Any) -> Any:
         return self.tracer.record(f"whole.{kernel.__name__}", kernel, args, params)
@@ -164,8 +176,11 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     def become(self, new: Symbol) -> None:
         """Take the place of another value: this array was written into."""
-        if new.shape != self.shape:
-            raise ValueError(f"an array of {self.shape} cannot hold one of {new.shape}")
+        if new.shape != self.shape or not np.can_cast(new.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"an array of {self.dtype} {self.shape} cannot hold one of {new.dtype} {new.shape}"
+            )
+        new = new if new.dtype == self.dtype else new.astype(self.dtype)
         if self.value in self.tracer.program.inputs:
             raise TraceError(f"tg.compile: an argument would be written into. {user_line()}")
         for view in self.views:
@@ -216,6 +231,14 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     def strong(self) -> Symbol:
         """A Python number as NumPy's."""
         return self.tracer.record("float64", np.float64, (self,), {}) if self.value.weak else self
+
+    def __deepcopy__(self, _: Any = None) -> Any:
+        return np.copy(self)
+
+    __copy__ = flatten = __deepcopy__
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
 
     T = property(lambda self: np.transpose(self))
 
@@ -309,6 +332,8 @@ class Random:
 
     def __init__(self, tracer: Tracer, symbol: Symbol) -> None:
         self.tracer, self.symbol = tracer, symbol
+
+    __class__ = property(lambda self: np.random.Generator)
 
     def __getattr__(self, name: str) -> Any:
         def draw(*args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ import gc
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,19 @@ import numpy as np
 from ..array_methods import raw
 from ..mode import MODE, SCOPE
 from ..tensor import changed
+from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
     "argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros",
-    "unique_values", "unique_counts", "union1d",
+    "unique_values", "unique_counts", "unique_inverse", "unique_all", "union1d", "intersect1d",
+    "setdiff1d", "setxor1d", "roots", "poly1d",
 })  # fmt: skip
-COUNTED = frozenset({"tile", "repeat", "delete"})  # ... of the arguments after the first
+COUNTED = frozenset({  # ... of the arguments after the first
+    "tile", "repeat", "delete", "insert", "split", "array_split", "pad", "resize", "reshape",
+    "broadcast_to", "histogram_bin_edges",
+})  # fmt: skip
 
 
 def _alone() -> int:
@@ -45,7 +50,8 @@ class Tracer:
         self.program = Program([], {}, {})
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
         self.gradients: dict[int, tuple[Any, Any]] = {}  # Tensors, with the .grad they had before
-        self.assumed: list[tuple[Callable[[], Any], Any]] = []  # a replay needs these to hold still
+        self.world = World(self)  # what a replay takes for granted
+        self.looked: dict[int, Any] = {}  # Tensors by a .grad from before the call
         self.symbols: list[weakref.ref[Symbol]] = []
         self.stepped: set[int] = set()  # parameters that an optimiser has changed
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
@@ -63,21 +69,26 @@ class Tracer:
 
     def live(self, read: Callable[[], Any], name: str) -> Symbol:
         """A Python number that is read anew at every call, such as a learning rate."""
-        value = Value((), np.dtype(float), name, True)
+        value = Value((), np.dtype(float), name, weak(data := read()))
         self.program.captured[value] = read
-        return Symbol(self, read(), value)
+        return Symbol(self, data, value)
 
-    def outside(self, data: Any, tensor: Any = None) -> Symbol:
+    def outside(self, data: Any, tensor: Any = None, name: str | None = None) -> Symbol:
         """The Symbol of an array, or of a Tensor's number, that the recording did not compute."""
+        if isinstance(data, Symbol):
+            return data
         key = id(data) if isinstance(data, np.ndarray) else id(tensor)
         if key not in self.known:
-            value = Value(data.shape, data.dtype, getattr(tensor, "_name", None))
+            value = Value(data.shape, data.dtype, getattr(tensor, "_name", None) or name)
             symbol = Symbol(self, data, value)
             symbol.outer = True
             self.known[key] = data, tensor, symbol, value
         data, known, symbol, value = self.known[key]
         if known is None and tensor is not None:
             self.known[key] = data, tensor, symbol, value
+            value.name = tensor._name or value.name
+        elif known is not tensor and tensor is not None:
+            self.world.assume("{0}._data is {1}._data", known, tensor)
         return symbol
 
     def forward(self, primitive: Any, args: Any, params: Any, out: Any, node: Any) -> None:
@@ -111,12 +122,9 @@ class Tracer:
     def optimise(self, optimizer: Any) -> None:
         """Record `optimizer.step()`: its own code, on Symbols of what it reads and writes."""
         self.part = "update"
-        self.assume(functools.partial(_trained, optimizer))
+        self.world.reach(optimizer, "the optimiser")
         for group in optimizer.param_groups:
-            fixed = functools.partial(_options, group)
-            self.assume(fixed)
             options = {name: group[name] for name in optimizer.defaults}
-            options["lr"] = self.live(functools.partial(group.__getitem__, "lr"), "lr")
             for p in group["params"]:
                 if p._grad is None or p._node is None:
                     continue
@@ -142,21 +150,26 @@ class Tracer:
                 w = self.outside(p._data, p)
                 optimizer.apply(w, g.astype(p.dtype), symbols, scratch, options)
 
-    def generator(self, rng: np.random.Generator) -> Any:
+    def generator(self, rng: Any, read: Callable[[], Any] | None = None) -> Any:
         """A generator whose draws are written down, to be drawn anew at every call."""
+        if type(rng) is Random:
+            return rng
         value = Value((), np.dtype(object), "rng")
-        self.program.captured[value] = functools.partial(itself, rng)
+        self.program.captured[value] = read or functools.partial(itself, rng)
         return Random(self, Symbol(self, np.random.default_rng(0), value))
 
-    def assume(self, read: Callable[[], Any]) -> None:
-        self.assumed.append((read, read()))
+    def read_gradient(self, tensor: Any) -> None:
+        """Called when a .grad is looked at, which may be one from before the call."""
+        if id(tensor) not in self.gradients:
+            self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
+            self.looked[id(tensor._grad)] = tensor
 
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         self.part = ""
         if id(tensor) not in self.gradients:
             if new is not None:  # not cleared before: right only while there is none to add to
-                self.assume(functools.partial(_has_gradient, tensor))
+                self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
             self.gradients[id(tensor)] = tensor, tensor._grad
 
     def finish(self, outputs: list[Any]) -> Program:
@@ -165,6 +178,10 @@ class Tracer:
         Only what somebody else still holds can change between calls: the rest is constant.
         """
         program = self.program
+        if any(isinstance(o, (Iterator, Awaitable)) for o in outputs):
+            raise TraceError(
+                "tg.compile: an iterator is returned, which runs only once: use a list"
+            )
         program.outputs = [self.operand(o) if isinstance(o, Symbol) else o for o in outputs]
         replaced: dict[Value, Any] = {}
         views = Counter(id(getattr(data, "base", None)) for data, *_ in self.known.values())
@@ -176,9 +193,15 @@ class Tracer:
             own = ALONE + (tensor is not None and tensor._data is data)
             held = held or sys.getrefcount(data) > own or _base_held(data, views)
             if held and tensor is not None:
-                self.assume(functools.partial(_kind, tensor))
+                self.world.tensor(tensor)
+                if id(tensor) in self.looked:
+                    self.world.assume("{0}._grad is {1}", self.looked[id(tensor)], tensor)
             if held:
-                read = functools.partial(getattr, tensor, "_data") if tensor is not None else None
+                read, text = self.world.reads.get(id(data), (None, ""))
+                if tensor is not None and read is not None:  # a Tensor's own array, in a slot too
+                    self.world.assume(f"{{0}}._data is {text}", tensor)
+                if tensor is not None:
+                    read = functools.partial(getattr, tensor, "_data")
                 program.captured[value] = read or functools.partial(itself, data)
                 if became is not None and not isinstance(data, np.ndarray):
                     self.numbers.append((tensor, len(program.outputs)))
@@ -210,6 +233,11 @@ class Tracer:
         self, op: str, call: Callable[..., Any], args: Any, kwargs: Any, changes: bool = False
     ) -> Any:
         """Compute, and write the instruction down; its results as Symbols."""
+        if MODE.get().tracer is not self:
+            raise TraceError(
+                "tg.compile: an array is used that a recording has put in its place for a moment: "
+                f"record, by one call, before other threads use what it reads. {user_line()}"
+            )
         result = call(*concrete(args, True), **concrete(kwargs, True))
         several = isinstance(result, (tuple, list))
         results = [
@@ -264,30 +292,13 @@ def refuse_unknown_shapes(program: Program) -> None:
         sliced = any(isinstance(i, slice) and any(values_in([i])) for i in _parts(index))
         counted = step.op in COUNTED and any(values_in([step.args[1:], step.kwargs]))
         single = step.op == "where" and len(step.args) == 1
+        counted = counted or (step.op == "bincount" and "minlength" not in step.kwargs)
         unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
         if unknown or (masks and step.op == "getitem"):
             raise TraceError(
                 f"tg.compile: how large the result of {step.op} is depends on the numbers of this "
                 f"call: use np.where instead of a mask. {step.line}"
             )
-
-
-def _has_gradient(tensor: Any) -> bool:
-    return tensor._grad is not None
-
-
-def _kind(tensor: Any) -> Any:
-    return tensor._data.shape, tensor._data.dtype, tensor._node is not None
-
-
-def _trained(optimizer: Any) -> Any:
-    """What a recording of its steps takes for granted."""
-    groups = [[(id(p), _kind(p)) for p in g["params"]] for g in optimizer.param_groups]
-    return id(optimizer.state), groups
-
-
-def _options(group: Any) -> Any:
-    return {name: option for name, option in group.items() if name not in ("params", "lr")}
 
 
 def _step(state: Any, by: int) -> Any:

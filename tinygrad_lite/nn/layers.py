@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.lib.array_utils import normalize_axis_index
 from .. import functional as F
 from .. import losses as L
 from ..conversion import operand
-from ..mode import MODE
 from ..rng import generator
 from ..tensor import Tensor
 from .module import Module, Parameter
@@ -198,23 +196,14 @@ class BatchNorm(Layer):
                 f"expected an input of {' or '.join(map(str, self.axes))} axes, with "
                 f"{self.num_features} channels on axis 1, got shape {x.shape}"
             )
-        kept, tracer = self.running_mean is not None, MODE.get().tracer
-        rate = self._rate() if tracer is None else tracer.live(self._rate, "momentum")
+        count, rate = self.num_batches_tracked, self.momentum
+        kept = self.running_mean is not None
+        if rate is None and kept:  # as if a Python number: it does not widen the statistics
+            rate = (1 / (count + 1)).astype(self.running_mean.dtype)
         out = super().forward(x, training=self.training or not kept, momentum=rate)
-        if self.training and kept and tracer is None:
-            self._count(1)
-        elif self.training and kept:  # a recording counts nothing, but its replays do
-            tracer.after.append(partial(self._count, 1))
-            tracer.undo.append(partial(self._count, -1))
+        if self.training and kept:
+            np.add(count, 1, out=count)
         return out
-
-    def _rate(self) -> float:
-        """The momentum, or what averages all batches so far and the next."""
-        count = None if self.running_mean is None else self.num_batches_tracked + 1
-        return 1 / float(count or 1) if self.momentum is None else self.momentum
-
-    def _count(self, by: int) -> None:
-        self.num_batches_tracked = self.num_batches_tracked + by
 
 
 class BatchNorm1d(BatchNorm, of=F.batch_norm):

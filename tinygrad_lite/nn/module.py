@@ -68,8 +68,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         token = SCOPE.set(Scope(self.scope_name or type(self).__name__, SCOPE.get()))
         if (tracer := MODE.get().tracer) is not None:
-            tracer.assume(lambda: self.training)
-            tracer.assume(lambda: [id(v) for v in vars(self).values() if isinstance(v, Tensor)])
+            tracer.world.reach(self, type(self).__name__)
         try:
             out = self.forward(*args, **kwargs)
         finally:
