@@ -7,6 +7,7 @@ from .common import common_subexpressions
 from .dead_code import dead_code
 from .folding import constant_folding
 from .guards import guarded
+from .pooled_convolution import pooled_convolution
 from .program import Program
 from .recognition import one_hot_subtracted
 
@@ -18,4 +19,5 @@ def optimised(program: Program) -> Program:
         for step in (guarded, common_subexpressions, constant_folding, algebra, dead_code):
             program = step(program)
         still = still + 1 if len(program.body) == before else 0
-    return dead_code(common_subexpressions(one_hot_subtracted(program)))
+    program = common_subexpressions(one_hot_subtracted(program))
+    return dead_code(pooled_convolution(program))
