@@ -17,36 +17,38 @@ import numpy as np
 from ..primitives import Array
 from ..windows import Sizes
 
-BLOCK = 1 << 19  # bytes of the convolution's output at a time: they stay in the L2 cache
-SEEN = 1 << 16  # bytes that a product reads at a time, if it is of all rows of the kernel
-IMAGES = 64  # in a product: BLAS multiplies small matrices fastest, without packing them
+BLOCK = 1 << 19  # bytes of a convolution's output at a time: they stay in the L2 cache
+SIDE = 1 << 16  # bytes that one product reads, if it is of all rows of the kernel
+IMAGES = 64  # at a time: BLAS multiplies small matrices faster, without packing them
 
 
 def conv_pool(
     x: Array, w: Array, b: Any, padding: tuple[Sizes, ...], pool: Sizes, relu: bool
 ) -> tuple[Array, Array]:
     """max_pool(conv(x, w) + b), relu in between or not; and the places: which of its window."""
-    x = surrounded(x.transpose(2, 3, 1, 0), padding)
-    height, width = (len(x) - w.shape[2] + 1) // pool[0], (x.shape[1] - w.shape[3] + 1) // pool[1]
+    (high, wide), kernel, x = pool, w.transpose(2, 0, 3, 1), x.transpose(2, 3, 1, 0)
+    height, width = (
+        (size + sum(p) - k + 1) // s
+        for size, p, k, s in zip(x.shape, padding, w.shape[2:], pool, strict=False)
+    )
     out = np.empty((height, width, len(w), x.shape[3]), x.dtype)
-    places, bias = np.zeros(out.shape, np.uint8), np.reshape(b, (-1, 1))
-    kernel, taps = w.transpose(2, 0, 3, 1), list(np.ndindex(*pool))
-    for rows, part in correlated(x, kernel, padding[0], height * pool[0], pool[0]):
-        at = slice(rows.start // pool[0], rows.stop // pool[0])
-        largest, place = out[at], places[at]
-        for tap, (i, j) in enumerate(taps):
-            entry = part[i :: pool[0], j : width * pool[1] : pool[1]]
-            if tap:
-                mark(place, largest < entry, tap)
+    places, b = np.zeros(out.shape, np.uint8), np.reshape(b, (-1, 1))
+    for images in batches(x.shape[3]):
+        given = surrounded(x[..., images], padding)
+        for rows, block in correlated(given, kernel, padding[0], height * high, high):
+            at = slice(rows.start // high, rows.stop // high), ..., images
+            entries = [block[i::high, j : width * wide : wide] for i, j in np.ndindex(*pool)]
+            largest, place = out[at], places[at]
+            largest[...] = entries[0]
+            for k, entry in enumerate(entries[1:], 1):
+                mark(place, largest < entry, k)
                 np.maximum(largest, entry, out=largest)
-            else:
-                largest[...] = first = entry
-        place *= largest == largest  # the first of a window with a NaN
-        largest += bias
-        if relu:
-            chosen = np.where(largest == largest, largest, first + bias)
-            mark(place, ~(chosen > 0), len(taps))  # none of them
-            np.maximum(largest, 0, out=largest)
+            place *= largest == largest  # the gradient of a NaN goes to the first of its window
+            largest += b
+            if relu:
+                chosen = np.where(largest == largest, largest, entries[0] + b)
+                mark(place, ~(chosen > 0), len(entries))  # to none
+                np.maximum(largest, 0, out=largest)
     return out.transpose(3, 2, 0, 1), places
 
 
@@ -54,38 +56,89 @@ def conv_pool_back(
     g: Array, places: Array, x: Array, w: Array, padding: tuple[Sizes, ...], pool: Sizes,
     needs_x: bool,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """The gradients by w and b, and before these that by x if it is needed."""
-    m, c, *sizes = w.shape
-    (tall, wide), n, item = x.shape[2:], len(x), x.itemsize
-    (top, bottom), (left, right) = around = [
-        (k - 1 - p, k - 1 - q) for k, (p, q) in zip(sizes, padding, strict=True)
-    ]
-    shape = tall + sizes[0] - 1 if needs_x else pool[0], wide + sizes[1] - 1, m, n
-    output, g = np.zeros(shape, g.dtype), g.transpose(2, 3, 1, 0)  # the convolution's, with margins
-    columns = np.ascontiguousarray(x.transpose(3, 0, 2, 1)).reshape(wide * n, -1)
-    dw, taps = np.zeros((sizes[1], m, sizes[0], c), x.dtype), list(np.ndindex(*pool))
-    for r, (each, place) in enumerate(zip(g, places, strict=True)):
-        rows = output[top + r * pool[0] :][: pool[0]] if needs_x else output
-        for tap, (i, j) in enumerate(taps):
-            inside = rows[i, left + j :: pool[1]][: len(each)]
-            np.multiply(each, place == tap, out=inside)
-        for row, above in zip(rows, range(r * pool[0] - padding[0][0], tall), strict=False):
-            low, high = max(0, -above), min(sizes[0], tall - above)  # the rest is padding
-            row = np.ascontiguousarray(row.swapaxes(0, 1))
-            shifted = strided(row, (sizes[1], m, wide * n), (n * item, row.strides[0], item))
-            if sizes[0] * c >= IMAGES:  # wide enough to be worth a copy
-                shifted = np.ascontiguousarray(shifted).reshape(sizes[1] * m, -1)
-            part = shifted @ columns[:, (above + low) * c : (above + high) * c]
-            dw[:, :, low:high] += part.reshape(sizes[1], m, -1, c)
-    dw = dw[::-1].transpose(1, 3, 2, 0)
+    """The gradients by w and b, and before them that by x if it is needed.
+
+    That of the convolution's output is put together row by row, with the margins around it that
+    the convolution backwards sees. It is kept for that only.
+    """
+    (m, c, *kernel), (high, wide), taps = w.shape, pool, list(np.ndindex(*pool))
+    x, g = x.transpose(2, 3, 1, 0), g.transpose(2, 3, 1, 0)
+    (height, width), backwards = x.shape[:2], w[:, :, ::-1, ::-1].transpose(2, 1, 3, 0)
+    top, bottom = (kernel[0] - 1 - p for p in padding[0])
+    left = kernel[1] - 1 - padding[1][0]
+    dw = np.zeros((kernel[1], m, kernel[0], c), x.dtype)
+    dx = np.empty(x.shape if needs_x else 0, x.dtype)
+    for images in batches(x.shape[3]):
+        seen = np.ascontiguousarray(x[..., images].transpose(1, 3, 0, 2))
+        n = seen.shape[1]
+        seen = seen.reshape(width * n, -1)
+        rows = height + kernel[0] - 1 if needs_x else high
+        output = np.zeros((rows, width + kernel[1] - 1, m, n), g.dtype)
+        for r in range(len(g)):
+            block = output[top + r * high :][:high] if needs_x else output
+            each, place = g[r, ..., images], places[r, ..., images]
+            for k, (i, j) in enumerate(taps):
+                np.multiply(each, place == k, out=block[i, left + j :: wide][: len(each)])
+            for at, row in enumerate(block, r * high - padding[0][0]):  # at: the first row it saw
+                low, up = max(at, 0), min(at + kernel[0], height)  # the others were padding
+                row = np.ascontiguousarray(row.swapaxes(0, 1))
+                steps = n * row.itemsize, row.strides[0], row.itemsize
+                shifted = strided(row, (kernel[1], m, width * n), steps)
+                if kernel[0] * c >= IMAGES:  # one large product is worth a copy
+                    shifted = np.ascontiguousarray(shifted).reshape(kernel[1] * m, -1)
+                product = shifted @ seen[:, low * c : up * c]
+                dw[:, :, low - at : up - at] += product.reshape(kernel[1], m, -1, c)
+        if needs_x:
+            for part, block in correlated(output, backwards, (top, bottom), height, 1):
+                dx[part, ..., images] = block
+    dw = np.ascontiguousarray(dw[::-1].transpose(1, 3, 2, 0))
     db = np.sum(g * (places < len(taps)), axis=(0, 1)).sum(axis=1)
-    if not needs_x:
-        return dw, db
-    dx = np.empty((tall, wide, c, n), x.dtype)
-    kernel = w[:, :, ::-1, ::-1].transpose(2, 1, 3, 0)
-    for at, rows in correlated(output, kernel, around[0], tall, 1):
-        dx[at] = rows
-    return dx.transpose(3, 2, 0, 1), dw, db
+    return (dx.transpose(3, 2, 0, 1), dw, db) if needs_x else (dw, db)
+
+
+def batches(n: int) -> list[slice]:
+    """The images in parts of about the same size."""
+    size = -(-n // -(-n // IMAGES))
+    return [slice(k, k + size) for k in range(0, n, size)]
+
+
+def correlated(
+    x: Array, w: Array, pads: Sizes, height: int, multiple: int
+) -> Iterator[tuple[slice, Array]]:
+    """The first rows of conv(x, w), some at a time, a multiple of `multiple`, in one buffer.
+
+    x has zeros around, `pads` rows of them above and below; w is (rows, out, columns, in). Rows of
+    a kernel that sees little are laid side by side, for one product; else it is a sum over rows.
+    """
+    (kernel, m, across, c), n = w.shape, x.shape[3]
+    width = x.shape[1] - across + 1
+    side = kernel if kernel * across * c * n * x.itemsize <= SIDE else 1
+    starts = sorted(range(0, kernel, side), key=lambda k: abs(k - pads[0]))  # the fullest first
+    weights = [w[k : k + side].transpose(1, 2, 0, 3).reshape(m, -1) for k in starts]
+    step = max(1, BLOCK // (width * m * n * x.itemsize * multiple)) * multiple
+    sums, terms = np.empty((2, min(step, height), width, m, n), x.dtype)
+    for start in range(0, height, step):
+        total, empty = sums[: height - start], True
+        for k, weight in zip(starts, weights, strict=True):
+            low = max(start, pads[0] - k - side + 1)  # the others see zeros only
+            high = min(start + len(total), len(x) - pads[1] - k)
+            if low >= high:
+                continue
+            seen = x[low + k : high + k, :, None]
+            if side > 1:
+                seen = np.stack([x[low + i : high + i] for i in range(side)], axis=2)
+            steps = seen.strides[0], seen.strides[1], n * x.itemsize, x.itemsize
+            seen = strided(seen, (high - low, width, weight.shape[1], n), steps)
+            if empty and high - low == len(total):
+                np.matmul(weight, seen, out=total)
+            else:
+                if empty:
+                    total[...] = 0
+                total[low - start : high - start] += np.matmul(
+                    weight, seen, out=terms[: high - low]
+                )
+            empty = False
+        yield slice(start, start + len(total)), total
 
 
 def surrounded(x: Array, padding: tuple[Sizes, ...]) -> Array:
@@ -96,52 +149,11 @@ def surrounded(x: Array, padding: tuple[Sizes, ...]) -> Array:
     return out
 
 
-def mark(place: Array, where: Array, tap: int) -> None:
-    """place[where] = tap, where that is no less."""
-    np.maximum(place, where.view(np.uint8) * np.uint8(tap), out=place)
-
-
 def strided(x: Array, shape: Sizes, strides: Sizes) -> Array:
-    """A view of contiguous memory, its rows overlapping: as_strided, in a tenth of the time."""
+    """Overlapping parts of contiguous memory: as_strided, in a tenth of its time."""
     return np.ndarray(shape, x.dtype, x, strides=strides)
 
 
-def correlated(
-    x: Array, w: Array, margin: Sizes, height: int, multiple: int
-) -> Iterator[tuple[slice, Array]]:
-    """The rows of conv(x, w), a multiple of so many at a time, in one buffer.
-
-    x has zeros around, of which `margin` rows above and below; w is (rows, out, columns, in). Rows
-    of a kernel that sees little are laid side by side, for one product; others are summed over.
-    """
-    (kernel, m, across, c), n, item = w.shape, x.shape[3], x.itemsize
-    width = x.shape[1] - across + 1
-    side = kernel if kernel * across * c * min(n, IMAGES) * item <= SEEN else 1
-    starts = sorted(range(0, kernel, side), key=lambda k: abs(k - margin[0]))  # the fullest first
-    weights = [w[k : k + side].transpose(1, 2, 0, 3).reshape(m, -1) for k in starts]
-    step = max(1, BLOCK // (width * m * n * item * multiple)) * multiple
-    images = -(-n // -(-n // IMAGES))
-    sums, terms = np.empty((2, min(step, height), width, m, n), x.dtype)
-    for start in range(0, height, step):
-        total, empty = sums[: height - start], True
-        for k, weight in zip(starts, weights, strict=True):
-            low = max(start, margin[0] - k - side + 1)  # outside are rows of zeros only
-            high = min(start + len(total), len(x) - margin[1] - k)
-            if low >= high:
-                continue
-            seen = x[low + k : high + k, :, None]
-            if side > 1:
-                seen = np.stack([x[low + i : high + i] for i in range(side)], axis=2)
-            rows, column, _, *steps = seen.strides
-            seen = strided(seen, (high - low, width, weight.shape[1], n), (rows, column, *steps))
-            whole = empty and high - low == len(total)
-            if empty and not whole:
-                total[...] = 0
-            into = total if whole else terms[: high - low]
-            for at in range(0, n, images):
-                part = slice(at, at + images)
-                np.matmul(weight, seen[..., part], out=into[..., part])
-            if not whole:
-                total[low - start : high - start] += into
-            empty = False
-        yield slice(start, start + len(total)), total
+def mark(place: Array, where: Array, k: int) -> None:
+    """place[where] = k, where nothing is above k yet."""
+    np.maximum(place, where.view(np.uint8) * np.uint8(k), out=place)

@@ -52,8 +52,9 @@ def _fused(
     if sizes is None or not _fits(x, w, window, b, out):
         return {}
     (largest,), options = pool.outs, (window.padding, sizes)
-    places = Value((*largest.shape[2:], *largest.shape[1::-1]), np.dtype(np.uint8), "places")
-    new = {pool: [_whole(pool, conv_pool, (x, w, b, *options, relu), [largest, places])]}
+    places = Value((*largest.shape[2:], *largest.shape[1::-1]), np.dtype(np.uint8))
+    outs = {"pooled": largest, "places": places}
+    new = {pool: [_whole(pool, conv_pool, (x, w, b, *options, relu), outs)]}
     if back is None and mask is None:
         return new
     if back is None or relu != (mask is not None):
@@ -81,18 +82,18 @@ def _fused(
         or (db and (db.args, db.kwargs) != ((d,), {"axis": (0, 2, 3)}))
     ):
         return {}
-    outs = [*(dx.outs if dx else []), *dw.outs]
-    outs += db.outs if db else [Value(w.shape[:1], w.dtype)]
+    outs = {"dx": dx.outs[0]} if dx else {}
+    outs |= {"dw": dw.outs[0], "db": db.outs[0] if db else Value(w.shape[:1], w.dtype)}
     given = g, places, x, w, *options, dx is not None
     gone: dict[Instruction, list[Instruction]] = {step: [] for step in (dx, dw, db) if step}
     return new | gone | {back: [_whole(back, conv_pool_back, given, outs)]}
 
 
-def _whole(
-    step: Instruction, kernel: Any, args: tuple[Any, ...], outs: list[Value]
-) -> Instruction:
-    op = f"whole.{kernel.__name__}"
-    return replace(step, op=op, call=kernel, args=args, kwargs={}, outs=outs, several=True)
+def _whole(step: Instruction, kernel: Any, args: Any, outs: dict[str, Value]) -> Instruction:
+    for name, value in outs.items():
+        value.name = value.name or name
+    op, values = f"whole.{kernel.__name__}", [*outs.values()]
+    return replace(step, op=op, call=kernel, args=args, kwargs={}, outs=values, several=True)
 
 
 def _given(step: Instruction) -> dict[str, Any]:
@@ -127,4 +128,3 @@ def _fits(x: Value, w: Value, window: Window, b: Any, out: Value) -> bool:
     inside = all(max(p) < k for k, _, p, _ in window.axes())
     bias = is_number(b, 0, {}) or (b.shape, b.dtype) == ((w.shape[0], 1, 1), x.dtype)
     return plain and inside and bias and x.shape[0] >= BATCH and x.dtype == w.dtype == out.dtype
-

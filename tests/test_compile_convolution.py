@@ -1,0 +1,246 @@
+"""tg.compile on convolutions and max-pools: one kernel where it fits, and eager's numbers always."""
+
+import subprocess
+import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+
+import tinygrad_lite as tg
+from tinygrad_lite import functional as F
+from tinygrad_lite import nn, optim
+from tinygrad_lite.compiler import convolution_kernels
+
+
+def near(a, b):
+    """Relative to the largest entry."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    tolerance = (1e-12 if b.dtype == float else 1e-5) * np.max(np.abs(b), initial=1e-300)
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+def network(x, w, b, conv=None, pool=2, relu="", axes=2, between=None, **options):
+    conv2d, max_pool = (F.conv2d, F.max_pool2d) if axes == 2 else (F.conv1d, F.max_pool1d)
+    y = conv2d(x, w, b, **(conv or {}))
+    y = F.relu(y) if relu == "before" else y
+    extra = between(y) if between else 0
+    y = max_pool(y, pool, **options)
+    y = F.relu(y) if relu == "after" else y
+    return np.sum(np.sin(y) * (y + 2)) + extra
+
+
+SMALL, KERNEL = (32, 2, 8, 8), (3, 2, 3, 3)
+FUSED = {  # shapes of input and kernel, bias or not, options
+    "plain": (SMALL, KERNEL, True, {}),
+    "no bias": (SMALL, KERNEL, False, {}),
+    "relu before": (SMALL, KERNEL, True, {"relu": "before"}),
+    "relu before, no bias": (SMALL, KERNEL, False, {"relu": "before"}),
+    "relu after": (SMALL, KERNEL, True, {"relu": "after"}),
+    "padding": (SMALL, KERNEL, True, {"conv": {"padding": 1}, "relu": "before"}),
+    "most padding": (SMALL, KERNEL, True, {"conv": {"padding": 2}}),
+    "padding per axis": (SMALL, KERNEL, True, {"conv": {"padding": (2, 0)}}),
+    "same, uneven": (SMALL, (3, 2, 4, 2), True, {"conv": {"padding": "same"}}),
+    "uneven sizes": ((40, 2, 11, 9), KERNEL, True, {"conv": {"padding": 1}, "relu": "before"}),
+    "pool of its own": ((40, 2, 11, 9), KERNEL, True, {"pool": (3, 2)}),
+    "pool over rows": (SMALL, KERNEL, True, {"pool": (4, 1)}),
+    "pool over all": (SMALL, KERNEL, True, {"pool": 6}),
+    "pool over nothing": (SMALL, KERNEL, True, {"pool": 1, "relu": "before"}),
+    "ceil_mode, even": (SMALL, KERNEL, True, {"ceil_mode": True}),
+    "kernel 1": (SMALL, (3, 2, 1, 1), True, {}),
+    "kernel of a row": (SMALL, (3, 2, 1, 4), True, {}),
+    "kernel as large as the images": (SMALL, (3, 2, 8, 8), True, {"pool": 1}),
+    "many channels": ((33, 80, 8, 8), (5, 80, 3, 3), True, {"conv": {"padding": 1}}),
+    "many images": ((70, 80, 6, 6), (5, 80, 3, 3), True, {"conv": {"padding": 1}}),
+    "line": ((32, 2, 12), (3, 2, 3), True, {"axes": 1, "relu": "after"}),
+}
+LEFT = {
+    "few images": ((8, 2, 8, 8), KERNEL, True, {}),
+    "stride": (SMALL, KERNEL, True, {"conv": {"stride": 2}}),
+    "dilation": (SMALL, KERNEL, True, {"conv": {"dilation": 2}}),
+    "groups": (SMALL, (4, 1, 3, 3), True, {"conv": {"groups": 2}}),
+    "too much padding": (SMALL, KERNEL, True, {"conv": {"padding": 3}}),
+    "pools that overlap": (SMALL, KERNEL, True, {"pool": 3, "stride": 1}),
+    "pools apart": (SMALL, KERNEL, True, {"stride": 3}),
+    "pool with padding": (SMALL, KERNEL, True, {"padding": 1}),
+    "pool with dilation": (SMALL, KERNEL, True, {"dilation": 2, "stride": 2}),
+    "pool of very many": ((32, 2, 18, 18), KERNEL, True, {"pool": 16}),
+    "ceil_mode, uneven": ((32, 2, 9, 9), KERNEL, True, {"ceil_mode": True}),
+    "tanh between": (SMALL, KERNEL, True, {"between": lambda y: np.sum(np.tanh(y))}),
+    "relu read twice": (SMALL, KERNEL, True, {"relu": "before", "between": np.mean}),
+    "line, relu before": ((32, 2, 12), (3, 2, 3), True, {"axes": 1, "relu": "before"}),
+    "two pools": (SMALL, KERNEL, True, {"between": lambda y: np.sum(F.max_pool2d(y, 3))}),
+}
+
+
+def arrays(case, dtype, seed=0):
+    shape, kernel, bias, options = case
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.normal(size=s) for s in (shape, kernel, kernel[:1]))
+    w /= np.sqrt(w[0].size)
+    return (x.astype(dtype), w.astype(dtype), b.astype(dtype) if bias else None), options
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", FUSED | LEFT)
+def test_gradients_on_other_numbers(name, dtype):
+    case = (FUSED | LEFT)[name]
+    (x, w, b), options = arrays(case, dtype)
+    leaves = (0, 1, 2) if case[2] else (0, 1)
+    eager = tg.value_and_grad(lambda x, w, b: network(x, w, b, **options), argnums=leaves)
+    compiled = tg.compile(eager)
+    compiled(x, w, b)
+    others, _ = arrays(case, dtype, seed=1)
+    (value, gradients), (expected, others) = compiled(*others), eager(*others)
+    near(value, expected)
+    for g, h in zip(gradients, others, strict=True):
+        near(g, h)
+    assert compiled.missed == 0
+    assert ("whole.conv_pool_back" in [line.text for line in compiled.plan]) == (name in FUSED)
+    left = ["_conv(", "_conv_weight(", "_conv_input(", "_max_pool_input("]
+    assert [text in compiled.source for text in left] == [name in LEFT] * 4
+
+
+@pytest.mark.parametrize("options", [{}, {"relu": "before"}, {"conv": {"padding": 1}}])
+@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf, -np.inf])
+def test_ties_and_numbers_that_are_none(odd, options):
+    """Whole numbers, so that sums are exact and ties are many; the first of a window wins."""
+    rng = np.random.default_rng(0)
+    x, w, b, c = (rng.integers(-1, 2, s).astype(float) for s in (SMALL, KERNEL, 3, (32, 3, 1, 1)))
+    x[::2, 1, rng.integers(8), rng.integers(8)] = odd
+
+    def loss(x, w, b):
+        y = F.conv2d(x, w, b, **options.get("conv", {}))
+        y = F.relu(y) if "relu" in options else y
+        return np.sum(F.max_pool2d(y, 2) * c)
+
+    eager = tg.grad(loss, argnums=(0, 1, 2))
+    compiled = tg.compile(eager)
+    with np.errstate(invalid="ignore"):
+        (dx, dw, db), (ex, ew, eb) = compiled(x, w, b), eager(x, w, b)
+    np.testing.assert_array_equal(dx, ex)
+    np.testing.assert_array_equal(db, eb)
+    lost = np.isnan(dw)  # at the edge of an image, odd numbers reach more of dw than in eager code
+    np.testing.assert_array_equal(dw[~lost], ew[~lost])
+    assert lost[np.isnan(ew)].all()
+    assert lost.any() == np.isnan(ew).any()
+    assert "conv_pool_back(" in compiled.source
+
+
+@pytest.mark.parametrize("bytes", [1, 5000, 1 << 30])
+def test_blocks_of_any_size(bytes, monkeypatch):
+    monkeypatch.setattr(convolution_kernels, "BLOCK", bytes)
+    monkeypatch.setattr(convolution_kernels, "SIDE", bytes)
+    for name in ("uneven sizes", "most padding", "many images"):
+        test_gradients_on_other_numbers(name, np.float64)
+
+
+def test_only_what_is_needed():
+    (x, w, b), options = arrays(FUSED["relu before"], np.float64)
+    for leaves in ((1, 2), (0, 1)):
+        eager = tg.grad(lambda *xwb: network(*xwb, **options), argnums=leaves)
+        compiled = tg.compile(eager)
+        for g, h in zip(compiled(x, w, b), eager(x, w, b), strict=True):
+            near(g, h)
+        assert f"(2, 2), {0 in leaves})" in compiled.source
+    value = tg.compile(lambda *xwb: network(*xwb, **options))
+    near(value(x, w, b), network(x, w, b, **options))
+    assert "conv_pool(" in value.source
+    assert "conv_pool_back" not in value.source
+    for leaves in (0, 2):  # nobody wants dw
+        eager = tg.grad(lambda *xwb: network(*xwb, **options), argnums=leaves)
+        compiled = tg.compile(eager)
+        near(compiled(x, w, b), eager(x, w, b))
+        assert "conv_pool" not in compiled.source
+
+
+def test_results_that_the_kernel_makes():
+    """Outputs in another order in memory, pooled images among them, are like any other."""
+    (x, w, b), _ = arrays(FUSED["plain"], np.float64)
+    f = tg.compile(lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b), 2))
+    near(f(x, w, b), F.max_pool2d(F.conv2d(x, w, b), 2))
+    near(f(x[:, :, ::-1], w.T.copy().T, b), F.max_pool2d(F.conv2d(x[:, :, ::-1], w, b), 2))
+    assert "conv_pool(" in f.source
+
+
+def lenet():
+    tg.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10),
+    )  # fmt: skip
+
+
+def trained(net, optimizer):
+    def step(x, t):
+        optimizer.zero_grad()
+        loss = tg.losses.cross_entropy(net(x), t)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def batches(count, n=48):
+    rng = np.random.default_rng(2)
+    return [
+        (rng.normal(size=(n, 1, 16, 16)).astype(np.float32), rng.integers(0, 10, n))
+        for _ in range(count)
+    ]
+
+
+def test_training():
+    nets = lenet(), lenet()
+    eager, recorded = (trained(net, optim.SGD(net.parameters(), lr=0.1)) for net in nets)
+    compiled = tg.compile(recorded)
+    for x, t in batches(4):
+        near(compiled(x, t).data, eager(x, t).data)
+    for p, q in zip(*(net.parameters() for net in nets), strict=True):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-4, atol=1e-5)
+        assert p.grad.data.flags.c_contiguous
+    assert compiled.source.count("conv_pool_back(") == 3  # its definition, and two layers
+
+
+def test_the_source_needs_numpy_only(tmp_path):
+    (x, w, b), options = arrays(FUSED["relu before"], np.float64)
+    f = tg.compile(tg.value_and_grad(lambda *xwb: network(*xwb, **options), argnums=(0, 1, 2)))
+    value, gradients = f(x, w, b)
+    np.savez(tmp_path / "given.npz", x=x, w=w, b=b)
+    (tmp_path / "recorded.py").write_text(f.source)
+    code = "import sys; sys.modules['tinygrad_lite'] = None; import numpy as np; "
+    code += "from recorded import step; given = np.load('given.npz'); "
+    code += "print(*[np.asarray(a).tobytes().hex() for a in step(*(given[k] for k in 'xwb'))])"
+    run = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    out = run([sys.executable, "-c", code])
+    assert out.stdout.split() == [np.asarray(a).tobytes().hex() for a in (value, *gradients)]
+
+
+def test_two_threads():
+    (x, w, b), options = arrays(FUSED["many images"], np.float64)
+    f = tg.compile(tg.grad(lambda *xwb: network(*xwb, **options), argnums=(0, 1)))
+    given = [(k * x, w, b) for k in (1.0, 0.5)]
+    expected = [f(*each) for each in given]
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda xwb: f(*xwb), given * 8)
+        for each, gradients in zip(found, expected * 8, strict=True):
+            for g, h in zip(each, gradients, strict=True):
+                np.testing.assert_array_equal(g, h)
+
+
+def test_less_memory():
+    """The output of a convolution is never there as a whole."""
+    (x, t), *_ = batches(1, 256)
+    peaks = []
+    for change in (tg.compile, lambda step: step):
+        net = lenet()
+        step = change(trained(net, optim.SGD(net.parameters(), lr=0.1)))
+        step(x, t)
+        tracemalloc.start()
+        step(x, t)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < 0.8 * peaks[1]
