@@ -1,4 +1,4 @@
-"""Peak extra memory of a training step of the CIFAR-10 network, batch 64: ours, PyTorch's, compiled.
+"""Peak extra memory of a step of the CIFAR-10 network, batch 64: ours, PyTorch's, compiled.
 
     python benchmarks/memory.py
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 import tinygrad_lite as tg
 from tinygrad_lite import functional as F
 from tinygrad_lite import nn, optim
-from tinygrad_lite.compiler import convolution_kernels
+from tinygrad_lite.compiler import convolution_kernels, passes
+from tinygrad_lite.compiler.pooled_convolution import pooled_convolution
+from tinygrad_lite.compiler.program import Value
+from tinygrad_lite.windows import Window
 
 
 def near(a, b):
@@ -23,12 +27,12 @@ def near(a, b):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
-def network(x, w, b, conv=None, pool=2, relu="", axes=2, between=None, **options):
-    conv2d, max_pool = (F.conv2d, F.max_pool2d) if axes == 2 else (F.conv1d, F.max_pool1d)
-    y = conv2d(x, w, b, **(conv or {}))
+def network(x, w, b, conv=None, pool=2, relu="", name="max_pool2d", between=None, **options):
+    y = getattr(F, f"conv{name[-2:]}")(x, w, b, **(conv or {}))
     y = F.relu(y) if relu == "before" else y
     extra = between(y) if between else 0
-    y = max_pool(y, pool, **options)
+    y = np.maximum(y, 0.5) if relu == "half" else y
+    y = getattr(F, name)(y, pool, **options)
     y = F.relu(y) if relu == "after" else y
     return np.sum(np.sin(y) * (y + 2)) + extra
 
@@ -55,7 +59,7 @@ FUSED = {  # shapes of input and kernel, bias or not, options
     "kernel as large as the images": (SMALL, (3, 2, 8, 8), True, {"pool": 1}),
     "many channels": ((33, 80, 8, 8), (5, 80, 3, 3), True, {"conv": {"padding": 1}}),
     "many images": ((70, 80, 6, 6), (5, 80, 3, 3), True, {"conv": {"padding": 1}}),
-    "line": ((32, 2, 12), (3, 2, 3), True, {"axes": 1, "relu": "after"}),
+    "line": ((32, 2, 12), (3, 2, 3), True, {"name": "max_pool1d", "relu": "after"}),
 }
 LEFT = {
     "few images": ((8, 2, 8, 8), KERNEL, True, {}),
@@ -71,7 +75,9 @@ LEFT = {
     "ceil_mode, uneven": ((32, 2, 9, 9), KERNEL, True, {"ceil_mode": True}),
     "tanh between": (SMALL, KERNEL, True, {"between": lambda y: np.sum(np.tanh(y))}),
     "relu read twice": (SMALL, KERNEL, True, {"relu": "before", "between": np.mean}),
-    "line, relu before": ((32, 2, 12), (3, 2, 3), True, {"axes": 1, "relu": "before"}),
+    "line, relu before": ((32, 2, 12), (3, 2, 3), True, {"name": "max_pool1d", "relu": "before"}),
+    "average": (SMALL, KERNEL, True, {"name": "avg_pool2d"}),
+    "cut at 0.5": (SMALL, KERNEL, True, {"relu": "half"}),
     "two pools": (SMALL, KERNEL, True, {"between": lambda y: np.sum(F.max_pool2d(y, 3))}),
 }
 
@@ -90,7 +96,8 @@ def test_gradients_on_other_numbers(name, dtype):
     case = (FUSED | LEFT)[name]
     (x, w, b), options = arrays(case, dtype)
     leaves = (0, 1, 2) if case[2] else (0, 1)
-    eager = tg.value_and_grad(lambda x, w, b: network(x, w, b, **options), argnums=leaves)
+    f = partial(network, **options)
+    eager = tg.value_and_grad(f, argnums=leaves)
     compiled = tg.compile(eager)
     compiled(x, w, b)
     others, _ = arrays(case, dtype, seed=1)
@@ -101,7 +108,14 @@ def test_gradients_on_other_numbers(name, dtype):
     assert compiled.missed == 0
     assert ("whole.conv_pool_back" in [line.text for line in compiled.plan]) == (name in FUSED)
     left = ["_conv(", "_conv_weight(", "_conv_input(", "_max_pool_input("]
-    assert [text in compiled.source for text in left] == [name in LEFT] * 4
+    if name != "average":
+        assert [text in compiled.source for text in left] == [name in LEFT] * 4
+    forward = tg.compile(f)
+    near(forward(x, w, b), f(x, w, b))
+    assert ("conv_pool(" in forward.source, "_conv(" in forward.source) == (
+        name in FUSED,
+        name in LEFT,
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"relu": "before"}, {"conv": {"padding": 1}}])
@@ -110,7 +124,7 @@ def test_ties_and_numbers_that_are_none(odd, options):
     """Whole numbers, so that sums are exact and ties are many; the first of a window wins."""
     rng = np.random.default_rng(0)
     x, w, b, c = (rng.integers(-1, 2, s).astype(float) for s in (SMALL, KERNEL, 3, (32, 3, 1, 1)))
-    x[::2, 1, rng.integers(8), rng.integers(8)] = odd
+    x[np.arange(0, 32, 2), 1, rng.integers(8, size=16), rng.integers(8, size=16)] = odd
 
     def loss(x, w, b):
         y = F.conv2d(x, w, b, **options.get("conv", {}))
@@ -146,15 +160,83 @@ def test_only_what_is_needed():
         for g, h in zip(compiled(x, w, b), eager(x, w, b), strict=True):
             near(g, h)
         assert f"(2, 2), {0 in leaves})" in compiled.source
-    value = tg.compile(lambda *xwb: network(*xwb, **options))
-    near(value(x, w, b), network(x, w, b, **options))
-    assert "conv_pool(" in value.source
-    assert "conv_pool_back" not in value.source
     for leaves in (0, 2):  # nobody wants dw
         eager = tg.grad(lambda *xwb: network(*xwb, **options), argnums=leaves)
         compiled = tg.compile(eager)
         near(compiled(x, w, b), eager(x, w, b))
         assert "conv_pool" not in compiled.source
+
+
+@pytest.mark.parametrize("relu", ["", "before"])
+def test_what_is_between_may_be_a_result(relu):
+    given, _ = arrays(FUSED["plain"], np.float64)
+
+    def outputs(x, w, b):
+        y = F.conv2d(x, w, b)
+        y = F.relu(y) if relu else y
+        return y, F.max_pool2d(y, 2)
+
+    for g, h in zip(tg.compile(outputs)(*given), outputs(*given), strict=True):
+        near(g, h)
+
+
+def test_second_order():
+    (x, w, b), options = arrays(FUSED["relu before"], np.float64)
+    f = tg.hvp(lambda w: network(x, w, b, **options))
+    near(tg.compile(f)(w, w + 1), f(w, w + 1))
+
+
+def test_whatever_differs_is_left_alone(monkeypatch):
+    """The pass on recordings in which one argument of one step is another."""
+    programs = []
+    monkeypatch.setattr(passes, "pooled_convolution", lambda p: programs.append(p) or p)
+    for name in "plain", "relu before":
+        given, options = arrays(FUSED[name], np.float64)
+        tg.compile(tg.grad(partial(network, **options), argnums=(0, 1, 2)))(*given)
+    for program in programs:
+        done = pooled_convolution(program)
+        assert operations(done).count("whole.conv_pool_back") == 1
+        for step in program.body:
+            chain = step.op.startswith("whole") or step.outs[0].shape == (32, 3, 6, 6)
+            if not chain and not (step.op == "sum" and step.kwargs):
+                continue
+            for k, item in enumerate(step.args):
+                if k not in FREE.get(step.op, ()):
+                    args = (*step.args[:k], other(item), *step.args[k + 1 :])
+                    assert_left(program, step, replace(step, args=args))
+            for key, item in step.kwargs.items():
+                assert_left(program, step, replace(step, kwargs=step.kwargs | {key: other(item)}))
+            if step.outs[0].shape == (32, 3, 6, 6):
+                assert_left(replace(program, outputs=[*program.outputs, *step.outs]))
+
+
+FREE = {  # arguments that may be anything
+    "whole._conv": {3}, "whole.along": {1, 4}, "whole._max_pool_input": {0},
+    "whole._conv_input": {0}, "sum": {0},
+}  # fmt: skip
+
+
+def assert_left(program, step=None, changed=None):
+    body = [changed if s is step else s for s in program.body]
+    found = operations(pooled_convolution(replace(program, body=body)))
+    assert "whole.conv_pool_back" not in found, changed
+
+
+def operations(program):
+    return [step.op for step in program.body]
+
+
+def other(item):
+    """Something else of the same kind."""
+    if isinstance(item, Value):
+        return replace(item)
+    if isinstance(item, Window):
+        return replace(item, padding=((1, 1), (1, 1)))
+    if item is np.maximum:
+        return np.add
+    if isinstance(item, list):  # taps
+        return [axis[1:] for axis in item]
+    return item + 1 if isinstance(item, (int, float)) else item[1:]
 
 
 def test_results_that_the_kernel_makes():

@@ -8,6 +8,7 @@ anybody else reads, and windows and batches that those kernels are not made for.
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +20,16 @@ from .convolution_kernels import conv_pool, conv_pool_back
 from .program import Instruction, Program, Value, values_in
 
 BATCH = 32  # images, at least: with fewer, products of one column per image are too small
-Readers = dict[Value, list[Any]]
+Readers = defaultdict[Value, list[Any]]
 
 
 def pooled_convolution(program: Program) -> Program:
-    readers: Readers = {}
+    readers: Readers = defaultdict(list)
     for step in program.body:
         for value in step.inputs():
-            readers.setdefault(value, []).append(step)
+            readers[value].append(step)
     for value in values_in([program.outputs, program.effects, [v for v, _ in program.guards]]):
-        readers.setdefault(value, []).append(None)
+        readers[value].append(None)
     new: dict[Instruction, list[Instruction]] = {}
     for step in program.body:
         if step.op == "whole._conv":
@@ -105,9 +106,8 @@ def _given(step: Instruction) -> dict[str, Any]:
 
 def _by_op(readers: Readers, value: Value) -> dict[str, Any]:
     """The steps that read a value; nothing to go by if two are alike or it is a result."""
-    steps = readers.get(value, [])
-    found = {step.op if step is not None else "": step for step in steps}
-    return found if len(found) == len(steps) else {"": None}
+    found = {step.op if step is not None else "": step for step in readers[value]}
+    return found if len(found) == len(readers[value]) else {"": None}
 
 
 def _pool_sizes(pool: Instruction) -> tuple[int, ...] | None:
