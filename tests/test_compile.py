@@ -261,9 +261,6 @@ def test_the_source_reads_as_by_hand():
     step(X, 0.1)
     for text in ("def step(x, lr, w):", "np.tanh(x @ w)", "x.T @ ", "w -= lr * "):
         assert text in step.source
-    assert [line.text for line in step.plan][:2] == ["matmul", "tanh"]
-    assert step.plan[0].shape == (5, 4)
-    assert step.plan[0].bytes == 160
 
 
 def test_hostile_names():

@@ -53,8 +53,8 @@ def signs(name: str, t: Any, like: Any) -> Any:
     return t.astype(like.dtype)
 
 
-def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) -> Any:
-    """Class indices as integers, each from 0 to C - 1 or `ignore_index`."""
+def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) -> tuple[Any, bool]:
+    """Class indices as integers, from 0 to C - 1 or `ignore_index`; whether one may be that."""
     t = no_gradient(name, "target", t)
     if x.ndim < 2:
         raise ValueError(f"{name}: expected an input of shape (N, C) or (N, C, ...), got {x.shape}")
@@ -70,7 +70,8 @@ def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) ->
             f"{name}: inputs of shape {x.shape} need targets of shape {expected}, got {t.shape}"
         )
     n, indices = x.shape[1], t.astype(np.intp)
-    if t.size and indices.view(np.uintp).max() >= n:  # as unsigned, a negative index is huge
+    outside = t.size and indices.view(np.uintp).max() >= n  # unsigned, a negative index is huge
+    if outside:
         wrong = ((t < 0) | (t >= n)) & (t != ignore_index)
         if wrong.any():
             wrong = np.argwhere(wrong)
@@ -79,7 +80,7 @@ def class_indices(name: str, x: Any, t: Any, ignore_index: int | None = None) ->
             raise ValueError(
                 f"{name}: target[{at}] = {t[i]}, but logits have {n} classes (0 to {n - 1})"
             )
-    return indices
+    return indices, bool(outside) or ignore_index in range(n)
 
 
 def batched(name: str, x: Any, t: Any) -> tuple[Any, Any, bool]:
@@ -185,9 +186,9 @@ def index_scale(
 
     An ignored one becomes a class whose loss is finite, since 0 * inf would be NaN.
     """
-    t = class_indices(name, x, t, ignore_index)
+    t, ignored = class_indices(name, x, t, ignore_index)
     factor, total = reduction_factor(name, reduction, t.size, len(x))
-    counted = np.ones(t.shape, bool) if ignore_index is None else t != ignore_index
+    counted = t != ignore_index if ignored else np.ones(t.shape, bool)
     if not counted.all():
         t = np.where(counted, t, np.argmax(raw(x), axis=1))
     elif w is None:  # the usual case: all samples count alike, so nothing need be added up

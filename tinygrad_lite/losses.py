@@ -367,7 +367,7 @@ def multi_margin_loss(
     if p not in (1, 2):
         raise ValueError(f"{name}: p must be 1 or 2, got {p}")
     x, t, added = check.batched(name, input, target)
-    t = check.class_indices(name, x, t)
+    t, _ = check.class_indices(name, x, t)
     scale, total = check.reduction_factor(name, reduction, t.size, len(x))
     scale = scale if weight is None else scale * check.class_weights(name, weight, x)[t]
     params = {"p": p, "margin": margin}
@@ -404,7 +404,7 @@ def am_softmax_loss(
     s (softmax - onehot) / N. F. Wang et al., Additive margin softmax for face verification, 2018.
     """
     x = floating(input)
-    t = check.class_indices("am_softmax_loss", x, target)
+    t, _ = check.class_indices("am_softmax_loss", x, target)
     logits = scale * (x - margin * table.one_hot(x, t))
     return cross_entropy(logits, t, reduction=reduction, fused=fused)
 
@@ -420,7 +420,7 @@ def arcface_loss(
     cos m + cos θ sin m / sin θ. J. Deng et al., ArcFace, 2019.
     """
     x = floating(input)
-    t = check.class_indices("arcface_loss", x, target)
+    t, _ = check.class_indices("arcface_loss", x, target)
     sine = np.sqrt(np.clip(1 - x * x, 0, None))
     turned = np.where(
         x > -math.cos(margin),

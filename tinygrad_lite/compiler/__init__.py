@@ -15,18 +15,19 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..array_methods import raw
-from ..mode import MODE, mode
+from ..mode import MODE, RECORDING, mode
 from ..primitives import primitive
-from ..tensor import Node, Tensor, constant, leaf_node
+from ..tensor import Node, Spec, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import Changed, source
 from .outside import names_of
 from .passes import optimised
+from .plan import Plan
 from .program import Value
 from .symbol import Symbol, TraceError
 from .trace import Tracer, itself, refuse_unknown_shapes
@@ -86,16 +87,6 @@ class DifferenceError(ValueError):
     """With `check=True`: the recording computed something else than the function."""
 
 
-class Line(NamedTuple):
-    """One line of a plan: what is computed, and when it is read for the last time."""
-
-    text: str
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    last_use: int  # the line
-
-
 class Compiled:
     """What `tg.compile(f)` returns. Call it as f."""
 
@@ -103,24 +94,30 @@ class Compiled:
         functools.update_wrapper(self, f, updated=())
         self.f, self.check = f, check
         self.recordings: OrderedDict[Any, Recording] = OrderedDict()
+        self.latest: Recording | None = None
         self.missed = 0  # calls that the recording did not cover: f itself ran
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given, now = leaves((args, kwargs)), MODE.get()
-        tracked = any(isinstance(x, Tensor) and x._node is not None for x in given)
-        if (
-            now.tracer is not None or now.transform or now.observers or tracked
-        ):  # part of a graph, or a recording
-            return self.f(*args, **kwargs)
-        flat = not kwargs and len(given) == len(args)
-        nested = None if flat else repr(rebuild((args, kwargs), iter([None] * len(given))))
-        key = nested, *map(_signature, given)
-        recording = self.recordings.get(key)
-        if recording is None or not recording.holds():
-            recording = self.recordings[key] = Recording(self.f, args, kwargs)
-            if len(self.recordings) > KEPT:
-                self.recordings.popitem(last=False)
-        self.recordings.move_to_end(key)
+        now = MODE.get()
+        if now is not RECORDING and (now.tracer is not None or now.transform or now.observers):
+            return self.f(*args, **kwargs)  # part of a graph, or of a recording
+        given: Any = args
+        key = (*map(_signature, args),)
+        if kwargs or None in key:  # nested containers, or names
+            given = leaves((args, kwargs))
+            nested = repr(rebuild((args, kwargs), iter([None] * len(given))))
+            key = nested, *map(_signature, given)
+        recording = self.latest
+        if recording is None or key != recording.key or not recording.holds():
+            recording = self.recordings.get(key)
+            if recording is None or not recording.holds():
+                if any(isinstance(x, Tensor) and x._node is not None for x in given):
+                    return self.f(*args, **kwargs)
+                recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
+                if len(self.recordings) > KEPT:
+                    self.recordings.popitem(last=False)
+            self.recordings.move_to_end(key)
+            self.latest = recording
         try:
             return recording.checked(self.f, args, kwargs) if self.check else recording(given)
         except DifferenceError:
@@ -140,30 +137,32 @@ class Compiled:
     @property
     def source(self) -> str:
         """The latest recording as a module: `import numpy as np`, and one function."""
-        return self._latest().source
+        return self._recorded().source
 
     @property
-    def plan(self) -> list[Line]:
-        """The latest recording, line by line: what is computed, its size, its last use."""
-        return self._latest().lines()
+    def plan(self) -> Plan:
+        """The latest recording, line by line: it prints as a table; `.draw()` is a picture."""
+        return self._recorded().plan
 
-    def _latest(self) -> Recording:
-        if not self.recordings:
+    def _recorded(self) -> Recording:
+        if self.latest is None:
             raise RuntimeError("tg.compile: nothing was recorded yet: call the function once")
-        return next(reversed(self.recordings.values()))
+        return self.latest
 
 
 def _signature(x: Any) -> Any:
-    """What a recording depends on: of arrays only shape and dtype."""
+    """What a recording depends on: of arrays only shape and dtype. None: look inside."""
+    if x.__class__ is np.ndarray or isinstance(x, (np.ndarray, np.generic)):
+        return x.shape, x.dtype
     if isinstance(x, Tensor):
         return Tensor, x.shape, x.dtype, x.requires_grad
-    if isinstance(x, (np.ndarray, np.generic)):
-        return np.ndarray, x.shape, x.dtype
     if type(x) is float:
         return (float,)
-    return (
-        (type(x), repr(x)) if type(x) in PLAIN else (type(x), id(x))
-    )  # the recording keeps x alive
+    if type(x) in PLAIN:
+        return type(x), repr(x)
+    if isinstance(x, (tuple, list, dict)):
+        return None
+    return type(x), id(x)  # the recording keeps x alive
 
 
 PLAIN = (bool, int, complex, str, bytes, type(None), type(Ellipsis), slice)
@@ -193,16 +192,19 @@ def _paths(tree: dict[Any, Any]) -> list[str]:
 class Recording:
     """One run of f, written down, made shorter and compiled; calling it replays it."""
 
-    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any) -> None:
+        self.key = key
         tracer = Tracer()
         arrays = (Tensor, np.ndarray, np.generic)
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
         given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
         stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
-        self.dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
+        dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
+        direct = not any(isinstance(x, Tensor) for x in given) and len(dynamic) == len(given)
+        self.dynamic = None if direct else dynamic  # which of the arguments the source takes
         inside, keywords = rebuild((args, kwargs), iter(stand_ins))
         try:
-            with mode(tracer=tracer):
+            with mode(tracer=tracer, observers=(tracer,)):
                 result = f(*inside, **keywords)
         except Exception as error:
             raise _cause(error) from None
@@ -211,7 +213,7 @@ class Recording:
             for t, old, new in changes:  # noqa: B007
                 t._grad = old
         outs = leaves(result)
-        self.tensors = [_wrapper(o) for o in outs]
+        self.tensors = [(k, _ended(o)) for k, o in enumerate(outs) if isinstance(o, Tensor)]
         values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
         # Tensors whose .grad a call sets, and the place of its value
@@ -230,48 +232,62 @@ class Recording:
         del values
         tracer.refuse_what_is_kept()
         refuse_unknown_shapes(program)
-        self.places = [isinstance(v, Value) for v in program.outputs]
-        self.plain = [None if p else v for p, v in zip(self.places, program.outputs, strict=True)]
+        outputs = program.outputs
+        self.plain = [(k, v) for k, v in enumerate(outputs) if not isinstance(v, Value)]
+        self.numbers = [k for k, v in enumerate(outputs) if isinstance(v, Value) and not v.shape]
         program.outputs = [v for v in program.outputs if isinstance(v, Value)]
         for name in names_of(f):
             tracer.assume(name)
         self.program, self.tracer = program, tracer
-        self.source, extra = source(program, "step")
+        self.source, extra, storage, self.plan = source(program, "step")
+        self.storage = [(v.shape, v.dtype) for v in storage]
+        self.spare: list[Any] = []  # arrays to compute in, while no call does
         namespace: dict[str, Any] = {}
         exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
         namespace["Changed"] = Changed
         self.function = namespace["step"]
         read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
         self.extra = [read[v] for v in extra]
+        self.draws = any(v.dtype == object for v in extra)
 
     def holds(self) -> bool:
         """Whether what the recording took for granted is still so."""
         return all(read() == value for read, value in self.tracer.assumed)
 
-    def __call__(self, given: list[Any]) -> Any:
-        arrays = [raw(given[k]) for k in self.dynamic]
+    def __call__(self, given: Any) -> Any:
+        arrays = given if self.dynamic is None else [raw(given[k]) for k in self.dynamic]
         extra = [read() for read in self.extra]
-        random = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
-        states = [bits.state for bits in random]
-        try:
-            found = iter(self.function(*arrays, *extra))
-        except Exception:  # f itself will draw the same numbers
-            for bits, state in zip(random, states, strict=True):
-                bits.state = state
-            raise
-        outs = [
-            next(found) if p else np.copy(v) if isinstance(v, np.ndarray) else v
-            for p, v in zip(self.places, self.plain, strict=True)
-        ]
-        outs = [o[()] if isinstance(o, np.ndarray) and not o.ndim else o for o in outs]
+        if self.storage:  # two threads have one each
+            room = self.spare.pop() if self.spare else [np.empty(*kind) for kind in self.storage]
+            extra += room
+        outs = list(self.drawing(arrays, extra) if self.draws else self.function(*arrays, *extra))
+        if self.storage:
+            self.spare.append(room)
+        for k, constant_ in self.plain:
+            outs.insert(k, np.copy(constant_) if isinstance(constant_, np.ndarray) else constant_)
+        for k in self.numbers:
+            if isinstance(outs[k], np.ndarray):
+                outs[k] = outs[k][()]
         for do in self.tracer.after:
             do()
         for t, at in self.tracer.numbers:
             t.data = t.dtype.type(outs[at])
         for t, place in self.gradients:
             t._grad = None if place is None else constant(outs[place])
-        results = zip(outs, self.tensors, strict=False)
-        return rebuild(self.tree, iter([wrap(o) if wrap else o for o, wrap in results]))
+        for k, node in self.tensors:
+            outs[k] = constant(outs[k], node)
+        return outs[0] if self.tree is None else rebuild(self.tree, iter(outs))
+
+    def drawing(self, arrays: Any, extra: list[Any]) -> Any:
+        """Of a function that draws random numbers: if it fails, f itself will draw the same."""
+        bits = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
+        states = [b.state for b in bits]
+        try:
+            return self.function(*arrays, *extra)
+        except Exception:
+            for b, state in zip(bits, states, strict=True):
+                b.state = state
+            raise
 
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
@@ -295,16 +311,6 @@ class Recording:
                 )
         return result
 
-    def lines(self) -> list[Line]:
-        """What each step computes."""
-        last = {v: k for k, step in enumerate(self.program.body) for v in step.inputs()}
-        end = len(self.program.body)
-        return [
-            Line(step.op, out.shape, str(out.dtype), out.bytes, last.get(out, end))
-            for step in self.program.body
-            for out in step.outs
-        ]
-
 
 def _no_graph(*_: Any) -> Any:
     raise RuntimeError(
@@ -315,15 +321,12 @@ def _no_graph(*_: Any) -> Any:
 cut = primitive(lambda x: x, _no_graph, saves="-", name="compiled")
 
 
-def _wrapper(out: Any) -> Callable[[Any], Tensor] | None:
-    """How a result becomes a Tensor; one that had a graph refuses to be differentiated."""
-    if not isinstance(out, Tensor):
+def _ended(out: Tensor) -> Node | None:
+    """The node of a result that had a graph: it refuses to be differentiated."""
+    if out._node is None:
         return None
-    return constant if out._node is None else _ended
-
-
-def _ended(value: Any) -> Tensor:
-    return constant(value, Node(cut, leaf_node(value), None, (), (value,), {}, value))
+    kind = Spec(out.shape, out.dtype)
+    return Node(cut, leaf_node(kind), None, (), (kind,), {}, kind)
 
 
 def _cause(error: Exception) -> Exception:

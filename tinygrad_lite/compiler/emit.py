@@ -13,12 +13,14 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .buffers import HUGE, LARGE, Buffers, makes_new
 from .helpers import helper_sources
+from .plan import Line, Plan
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
 from .symbol import TraceError
 
@@ -33,8 +35,9 @@ IN_PLACE = {op: INFIX[op][0] for op in ("add", "subtract", "multiply", "divide")
 ATOM = 9  # how tightly names, calls and what is in brackets bind
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
-LARGE = 1024  # entries: from here on, writing into an array that is done with beats a new one
-HUGE = 65536  # entries: such arrays are let go of at once, for the next to take their memory
+METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
+    "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "std", "var",
+})  # fmt: skip
 ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
 
 
@@ -49,8 +52,16 @@ class Changed(Exception):
 '''
 
 
-def source(program: Program, name: str) -> tuple[str, list[Value]]:
-    """The module's text, and the values that its function takes after the program's inputs."""
+class Source(NamedTuple):
+    """A program written down: its text, what the function takes after the inputs, and its plan."""
+
+    text: str
+    extra: list[Value]  # captured values and long constants
+    storage: list[Value]  # arrays to compute in, made by the source itself unless they are given
+    plan: Plan
+
+
+def source(program: Program, name: str) -> Source:
     writer = Writer(program)
     writer.take_arguments()
     for place, step in enumerate(program.body):
@@ -58,7 +69,10 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
     results = writer.results()
     writer.effects()
     given = [*program.inputs, *writer.extra]
-    head = f"def {name}({', '.join(writer.names[v] for v in given)}):"
+    kept = [
+        f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.buffers.storage.items()
+    ]  # made once, when the function is
+    head = f"def {name}({', '.join([*(writer.names[v] for v in given), *kept])}):"
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
     body = ['"""Takes', *takes, '"""'] if takes else []
     body += [*writer.lines, f"return {results}"]
@@ -67,21 +81,10 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
         top = ["from __future__ import annotations", "", *top, *helper_sources(writer.kernels)]
     if program.guards:
         top += [CHANGED]
+    top += ["", *writer.constants] if writer.constants else []
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
-    return re.sub(r"\n{4,}", "\n\n\n", text), writer.extra
-
-
-NEW = ELEMENTWISE | frozenset({
-    "matmul", "where", "astype", "copy", "sum", "mean", "prod", "max", "min", "amax", "amin", "var",
-    "std", "any", "all", "argmax", "argmin", "argsort", "cumsum", "cumprod", "concatenate", "stack",
-    "zeros_like", "ones_like", "full_like", "empty_like", "take", "take_along_axis", "tensordot",
-    "dot", "sort", "repeat", "tile", "roll", "pad", "put_along_axis", "setitem",
-})  # fmt: skip
-
-
-def makes_new(step: Instruction) -> bool:
-    """Whether the result is certain to have memory of its own."""
-    return step.op in NEW or "." in step.op
+    text = re.sub(r"\n{4,}", "\n\n\n", text)
+    return Source(text, writer.extra, [*writer.buffers.storage.values()], writer.rows)
 
 
 class Writer:
@@ -90,25 +93,28 @@ class Writer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.makers = program.makers()
-        self.left = program.uses()  # how often each value is still to be read
-        self.used = Counter(self.left)
+        for step in reversed(program.body):  # what becomes a gradient is named like one
+            if is_update(step) and isinstance(step.args[0], Value):
+                step.args[0].of = step.args[0].of or step.outs[0].of
+        self.buffers = Buffers(program)
+        self.used = Counter(self.buffers.left)
         self.last = {v: k for k, step in enumerate(program.body) for v in step.inputs()}
         self.results_ = {v for v in program.outputs if isinstance(v, Value)}
         self.targets = {value for value, _ in program.effects}  # captured arrays written into
         self.final = {new for _, new in program.effects if isinstance(new, Value)}
         self.lines: list[str] = []
+        self.constants: list[str] = []  # lines before the function
         self.extra: list[Value] = []  # arguments after the inputs: captured arrays, long constants
+        self.records: dict[Any, str] = {}  # names of what is described once, such as a Window
         self.kernels: list[Any] = []  # functions that are called whole
         self.names: dict[Value, str] = {}
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
         self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
         self.count: Counter[str] = Counter()
-        self.shows: dict[
-            Value, set[Value]
-        ] = {}  # a possible view: the arrays whose memory it may show
-        self.views: dict[Value, list[Value]] = {}
-        self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
-        self.scope: tuple[str, ...] = ()  # the modules that the line before came from
+        self.rows = Plan()
+        self.row: dict[Value, int] = {}  # the line of the plan that made a value
+        self.returned: set[int] = set()
+        self.part = ""  # of the program: where the line before came from
         self.asked: list[tuple[Value, bool]] = [
             (v, h) for v, h in program.guards if v not in self.makers
         ]  # guards that can be asked now
@@ -116,67 +122,89 @@ class Writer:
     # Names
 
     def name(self, value: Value, role: str) -> str:
-        """A name for a value: its own, if that is an identifier, else one for its role."""
-        hint = re.sub(r"\W+", "_", value.name or role, flags=re.ASCII).strip("_")
+        """A name for a value: its own, `dx` for the gradient by x, else one for its role."""
+        gradient = f"d{self.names[value.of]}" if value.of in self.names else role
+        hint = re.sub(r"\W+", "_", value.name or gradient, flags=re.ASCII).strip("_")
+        hint = role if role == "c" else hint  # a name of the module's: no helper's may be hidden
         if not hint.isidentifier() or len(hint) > 30:
             hint = role
-        while (name := hint if hint != "v" and not self.count[hint] else
-               f"{hint}{self.count[hint]}") in self.taken or name == "v":  # fmt: skip
+        name, start = hint, f"{hint}_" if hint[-1].isdigit() else hint
+        while name in self.taken or name == "v":  # v0, v1, ... but w, w1, ...
+            name = f"{start}{self.count[hint] + (hint != 'v')}"
             self.count[hint] += 1
-        self.count[hint] += 1
         self.taken.add(name)
         self.names[value] = name
         return name
 
     def take_arguments(self) -> None:
         for value in [*self.program.inputs, *self.program.captured]:
-            self.name(value, "w")
+            self.note([value], self.name(value, "w"), "", "argument", ())
         self.extra = list(self.program.captured)
         for value, data in self.program.constants.items():
             text = constant_text(data)
             if text is None:
                 self.extra.append(value)
-                self.name(value, "c")
+                self.note([value], self.name(value, "c"), "", "argument", ())
             elif self.used[value] == 1 and len(text) < SHORT:
                 self.inline[value] = text, ATOM
             else:
-                self.lines.append(f"{self.name(value, 'c')} = {text}")
+                self.constants.append(f"{self.name(value, 'c')} = {text}")
+                self.note([value], self.names[value], "", "constant", ())
 
     # Lines
 
     def write(self, place: int, step: Instruction) -> None:
+        self.ask()
         before = len(self.lines)
         self.write_step(place, step)
         if len(self.lines) > before:
-            if step.scope != self.scope and step.scope:
-                path = " / ".join(step.scope)
-                comment = f"# {''.join(c if c.isprintable() else '?' for c in path)[:80]}"
-                self.lines.insert(before, comment)
-            self.scope = step.scope
+            if step.part != self.part and step.part:
+                text = "".join(c if c.isprintable() else "?" for c in step.part)
+                self.lines.insert(before, f"# {text[:80]}")
+            self.part = step.part
+        if step.outs[0] in self.names:
+            buffer = self.buffer(step)
+            self.note(step.outs, self.names[step.outs[0]], self.lines[-1], buffer, step.inputs())
         kept = {None, *(self.names.get(out) for out in step.outs)}
         done = [
             v for v in dict.fromkeys(self.reads((step.args, step.kwargs)))
-            if not self.left[v] and v in self.makers and math.prod(v.shape) >= HUGE
-            and self.names.get(v) not in kept
+            if self.buffers.done(v) and v in self.makers and math.prod(v.shape) >= HUGE
+            and self.names.get(v) not in kept and v not in self.buffers.room
         ]  # fmt: skip
         if done and not any(out in self.inline for out in step.outs):
             self.lines.append(f"del {', '.join(dict.fromkeys(self.names[v] for v in done))}")
 
+    def note(
+        self, values: list[Value], name: str, text: str, buffer: str, read: Iterable[Value]
+    ) -> None:
+        """A line of the plan, which makes these values and reads those."""
+        (value, *_), here = values, len(self.rows)
+        reads = tuple(dict.fromkeys(self.row[v] for v in self.reads(tuple(read)) if v in self.row))
+        for k in reads:
+            self.rows[k].last_use = here
+        kind = value.shape, str(value.dtype), sum(v.bytes for v in values)
+        self.rows.append(Line(name, text, *kind, buffer, self.part, reads))
+        self.row |= dict.fromkeys(values, here)
+
+    def buffer(self, step: Instruction) -> str:
+        """Where the result of a step that was just written lives."""
+        (out, *_), name = step.outs, self.names[step.outs[0]]
+        if name in {self.names.get(v) for v in step.inputs()}:
+            return "in place"
+        shown = [self.names[v] for v in self.buffers.shows.get(out, ()) if v in self.names]
+        return self.buffers.room.get(out) or (f"view of {shown[0]}" if shown else "new")
+
     def write_step(self, place: int, step: Instruction) -> None:
-        self.ask()
         self.asked = [(v, held) for v, held in self.program.guards if v in step.outs]
         if is_update(step):
             return self.write_update(step)
-        if not makes_new(step):
-            bases = {b for v in step.inputs() for b in self.shows.get(v, {v})}
-            self.shows.update(dict.fromkeys(step.outs, bases))
         try:
             text, binds = self.expression(step)
         except NotImplementedError as error:
             raise TraceError(f"{error}. {step.line}") from None
         if step.several:
             self.read(step)
-            self.note_views(step)
+            self.buffers.made(step)
             names = [self.name(out, "part") for out in step.outs]
             self.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {text}")
             return None
@@ -185,49 +213,66 @@ class Writer:
             self.inline[out] = text, binds
             return None
         self.read(step)
-        dead = self.dead_argument(step)
+        dead = self.buffers.dead_argument(step)
         if dead is not None:
-            self.names[out] = self.names[dead]
-            self.owned.add(out)
+            self.take_over(dead, out)
             if step.op in IN_PLACE and step.args[0] is dead:
                 by = self.text(plain_numbers(step)[1])
                 text = f"{self.names[dead]} {IN_PLACE[step.op]}= {by}"
             else:
                 text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={self.names[dead]})"
             self.lines.append(text)
-            return None
-        if step.op in ELEMENTWISE or step.op in ("matmul", "where"):
-            self.owned.add(out)
-        self.note_views(step)
-        self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
+        else:
+            if self.buffers.wants_room(step):
+                room = self.buffers.free_room(out, set(self.reads(step.args)))
+                room = room or self.name(Value(out.shape, out.dtype), "a")
+                self.buffers.keep(out, room)
+                text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
+            self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
+        self.buffers.made(step)
         return None
 
-    def note_views(self, step: Instruction) -> None:
-        for out in step.outs:
-            for base in self.shows.get(out, ()):
-                self.views.setdefault(base, []).append(out)
+    def take_over(self, target: Value, out: Value) -> None:
+        """`out` is written over `target`, and has its name from then on."""
+        self.names[out] = self.names[target]
+        self.buffers.keep(out, self.buffers.room.get(target))
 
     def write_update(self, step: Instruction) -> None:
         """out[index] = value, in place if that array is ours and nobody reads it as it was."""
         (out,), target = step.outs, step.args[0]
         self.read(step)
         fresh = target in self.makers and makes_new(self.makers[target])
-        if not fresh or self.left[target] or any(self.left[v] for v in self.views.get(target, ())):
-            self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
+        if fresh and self.buffers.may_take(target, out):
+            self.take_over(target, out)
         else:
-            self.names[out] = self.names[target]
+            self.lines.append(f"{self.name(out, 'v')} = {self.text(target, ATOM)}.copy()")
         if step.op == "setitem":
-            line = f"{self.names[out]}[{self.index(step.args[1])}] = {self.text(step.args[2])}"
+            sign, by = self.augmented(target, step)
+            line = f"{self.names[out]}[{self.index(step.args[1])}] {sign}= {self.text(by)}"
         else:
             line = f"np.{step.op}({self.names[out]}, {self.texts(step.args[1:], step.kwargs)})"
         self.lines.append(line)
+
+    def augmented(self, target: Value, step: Instruction) -> tuple[str, Any]:
+        """The sign and y of x[i] -= y, which was recorded as x[i] = x[i] - y; or no sign."""
+        index, new = step.args[1:]
+        change = self.makers.get(new) if new in self.inline else None
+        if change is not None and change.op in IN_PLACE and new.dtype == target.dtype:
+            part, by = plain_numbers(change)
+            made = self.makers.get(part) if isinstance(part, Value) else None
+            if part in self.inline and made is not None and made.op == "getitem":
+                here = made.args[0] is target and same(made.args[1], index)
+                return (IN_PLACE[change.op], by) if here else ("", new)
+        return "", new
 
     def ask(self) -> None:
         """The engine's questions, as soon as they can be asked: nothing was written yet."""
         for value, held in self.asked:
             self.lines += [f"if {'not ' * held}{self.text(value)}:", "    raise Changed"]
+            self.buffers.read(self.reads(value))
             for read in self.reads(value):
-                self.left[read] -= 1
+                if read in self.row:
+                    self.rows[self.row[read]].last_use = len(self.rows)
         self.asked = []
 
     def may_inline(self, place: int, step: Instruction) -> bool:
@@ -244,18 +289,6 @@ class Writer:
         near = self.last[out] - place <= NEAR and any(a is out for a in user.args)
         return near and not (is_update(user) and user.args[0] is out)
 
-    def dead_argument(self, step: Instruction) -> Value | None:
-        """A large array of the result's kind that nobody will read again."""
-        (out,) = step.outs
-        if math.prod(out.shape) < LARGE or step.op not in ELEMENTWISE or step.kwargs:
-            return None
-        for a in step.args:
-            if isinstance(a, Value) and a in self.owned and not self.left[a]:
-                alike = (a.shape, a.dtype) == (out.shape, out.dtype)
-                if alike and not any(self.left[v] for v in self.views.get(a, ())):
-                    return a
-        return None
-
     def results(self) -> str:
         """The text of the returned tuple; none shares memory with another or with an argument."""
         self.ask()
@@ -271,6 +304,7 @@ class Writer:
                 text = name
             seen.add(base)
             texts.append(text)
+            self.returned.add(self.row[value])
         return ", ".join(texts) + "," * (len(texts) == 1) or "()"
 
     def root(self, value: Value) -> Value:
@@ -284,6 +318,8 @@ class Writer:
 
     def effects(self) -> None:
         """All has been computed: now write into what is outside."""
+        if self.program.effects and self.part not in ("", "update"):
+            self.lines.append("# update")
         short = {}
         for value, new in self.program.effects:
             maker = self.makers.get(new)
@@ -301,14 +337,17 @@ class Writer:
                     f"{self.name(Value(new.shape, new.dtype), 'old')} = {self.text(new)}.copy()"
                 )
                 short[value] = f"{self.names[value]}[...] = {self.lines[-1].split(' = ')[0]}"
+        self.part = "update"
         for value, new in self.program.effects:
             self.lines.append(short.get(value) or f"{self.names[value]}[...] = {self.text(new)}")
+            self.note([value], self.names[value], self.lines[-1], "in place", (value, new))
+        for k in self.returned:
+            self.rows[k].last_use = None
 
     # Expressions
 
     def read(self, step: Instruction) -> None:
-        for value in self.reads((step.args, step.kwargs)):
-            self.left[value] -= 1
+        self.buffers.read(self.reads((step.args, step.kwargs)))
 
     def reads(self, item: Any) -> Iterator[Value]:
         """The named values that the text of an argument reads, and those written inside it."""
@@ -329,6 +368,13 @@ class Writer:
             return f"[{self.texts(item)}]"
         if isinstance(item, tuple):
             return f"({self.texts(item)}{',' if len(item) == 1 else ''})"
+        if _is_record(item):
+            if item not in self.records:
+                role = type(item).__name__.lower()
+                name = self.name(Value((), np.dtype(object)), role)
+                self.constants.append(f"{name} = {item!r}")
+                self.records[item] = name
+            return self.records[item]
         return literal(item, tight)
 
     def texts(self, items: Any, kwargs: dict[str, Any] | None = None) -> str:
@@ -374,7 +420,16 @@ class Writer:
             given = [*args, *kwargs.values()]
             self.kernels += [type(a) for a in given if _is_record(a)]
             return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
+        if op in METHODS and isinstance(args[0], Value) and not args[0].weak:
+            return f"{first}.{op}({self.texts(args[1:], kwargs)})", ATOM
         return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two indices are made of the same values."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a is b if isinstance(a, Value) or isinstance(b, Value) else bool(a == b)
 
 
 def plain_numbers(step: Instruction) -> tuple[Any, ...]:
@@ -420,7 +475,7 @@ def literal(item: Any, tight: int = 0) -> str:
     if isinstance(item, (int, float)) and not isinstance(item, bool):
         text = repr(item)
         return f"({text})" if text.startswith("-") and tight > 6 else text
-    if item is None or isinstance(item, (bool, str, complex, slice, range)) or _is_record(item):
+    if item is None or isinstance(item, (bool, str, complex, slice, range)):
         return repr(item)
     if isinstance(item, np.ufunc):
         return f"np.{item.__name__}"

@@ -9,7 +9,6 @@ from .folding import constant_folding
 from .guards import guarded
 from .pooled_convolution import pooled_convolution
 from .program import Program
-from .recognition import one_hot_subtracted
 
 
 def optimised(program: Program) -> Program:
@@ -19,5 +18,4 @@ def optimised(program: Program) -> Program:
         for step in (guarded, common_subexpressions, constant_folding, algebra, dead_code):
             program = step(program)
         still = still + 1 if len(program.body) == before else 0
-    program = common_subexpressions(one_hot_subtracted(program))
     return dead_code(pooled_convolution(program))

@@ -23,6 +23,7 @@ class Value:
     dtype: Any
     name: str | None = None  # a hint for the reader
     weak: bool = False  # a Python number: it does not widen another's dtype
+    of: Value | None = None  # what it is the gradient by: another hint
 
     @property
     def bytes(self) -> int:
@@ -39,7 +40,7 @@ class Instruction:
     kwargs: dict[str, Any]
     outs: list[Value]
     several: bool = False  # the call returns a sequence, one entry per out
-    scope: tuple[str, ...] = ()  # the modules and scopes it was recorded in
+    part: str = ""  # of the program: the modules and scopes it was recorded in, or their backward
     line: str = ""  # the user's line that caused it
     changes: bool = False  # it writes into something outside, or draws random numbers
 

@@ -11,12 +11,14 @@ import functools
 import gc
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..mode import SCOPE
+from ..array_methods import raw
+from ..mode import MODE, SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
@@ -49,6 +51,9 @@ class Tracer:
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
+        self.made: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
+        self.part = ""  # "backward of ...", while gradient rules run; "update"
+        self.tracks = MODE.get().record
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float
@@ -75,12 +80,37 @@ class Tracer:
             self.known[key] = data, tensor, symbol, value
         return symbol
 
+    def forward(self, primitive: Any, args: Any, params: Any, out: Any, node: Any) -> None:
+        """The tracer observes the engine: it is told of every operation ..."""
+        if node is not None and isinstance(out, Symbol):
+            self.made[node] = out.value
+
+    def before_rules(self, node: Any, g: Any) -> None:
+        """... of the step whose rules run next: what they compute is named after it ..."""
+        path = [] if node.scope is None else [s.name for s in node.scope.path()]
+        self.part = f"backward of {' / '.join(path)}" if path else "backward"
+        out, g = self.made.get(node), raw(g)
+        if isinstance(g, Symbol):
+            g.value.of = g.value.of or out
+        elif out is not None and not out.shape:  # the pass begins here
+            out.name = out.name or "loss"
+
+    def contribution(self, node: Any, i: int, g: Any, piece: Any) -> None:
+        """... and of every gradient on its way to an argument."""
+        leaf, piece = node.parents[i], raw(piece)
+        if leaf.primitive is None and isinstance(piece, Symbol):
+            out = leaf.out
+            known = out.value if isinstance(out, Symbol) else self.known.get(id(out), (None,))[-1]
+            piece.value.of = piece.value.of or known
+
     def lift(self, value: Any, tensor: Any) -> Any:
         """What a Tensor gives to an operation."""
+        self.part = ""
         return self.outside(value, tensor) if isinstance(value, (np.ndarray, np.generic)) else value
 
     def optimise(self, optimizer: Any) -> None:
         """Record `optimizer.step()`: its own code, on Symbols of what it reads and writes."""
+        self.part = "update"
         self.assume(functools.partial(_trained, optimizer))
         for group in optimizer.param_groups:
             fixed = functools.partial(_options, group)
@@ -123,6 +153,7 @@ class Tracer:
 
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
+        self.part = ""
         if id(tensor) not in self.gradients:
             if new is not None:  # not cleared before: right only while there is none to add to
                 self.assume(functools.partial(_has_gradient, tensor))
@@ -136,13 +167,14 @@ class Tracer:
         program = self.program
         program.outputs = [self.operand(o) if isinstance(o, Symbol) else o for o in outputs]
         replaced: dict[Value, Any] = {}
+        views = Counter(id(getattr(data, "base", None)) for data, *_ in self.known.values())
         for key in list(self.known):
             data, tensor, symbol, value = self.known.pop(key)
             became = symbol.value if symbol.value is not value else None
             del symbol
             held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
             own = ALONE + (tensor is not None and tensor._data is data)
-            held = held or sys.getrefcount(data) > own or _base_held(data)
+            held = held or sys.getrefcount(data) > own or _base_held(data, views)
             if held and tensor is not None:
                 self.assume(functools.partial(_kind, tensor))
             if held:
@@ -192,10 +224,13 @@ class Tracer:
                 if np.may_share_memory(symbol.data, base.data):
                     symbol.of = base
                     base.views.append(weakref.ref(symbol))
-        scope = SCOPE.get()
-        path = tuple(s.name for s in scope.path()) if scope is not None else ()
+        scope, part = SCOPE.get(), self.part
+        if not part and scope is not None:
+            part = " / ".join(s.name for s in scope.path())
+        if not part and self.tracks and not MODE.get().record:
+            part = "update"  # in a block of no_grad
         outs = [symbol.value for symbol in results]
-        step = Instruction(op, call, args, kwargs, outs, several, path, user_line(), changes)
+        step = Instruction(op, call, args, kwargs, outs, several, part, user_line(), changes)
         self.program.body.append(step)
         if not several:
             return results[0]
@@ -267,11 +302,11 @@ def itself(data: Any) -> Any:
     return data
 
 
-def _base_held(data: Any) -> bool:
-    """Whether a view shares the memory of an array that somebody else holds."""
+def _base_held(data: Any, views: Counter[int]) -> bool:
+    """Whether a view shares the memory of an array that somebody else than our views holds."""
     base = getattr(data, "base", None)
     while isinstance(base, np.ndarray):
-        if sys.getrefcount(base) > ALONE + 1:  # and the view
+        if sys.getrefcount(base) > ALONE + max(1, views[id(base)]):
             return True
         base = base.base
     return False

@@ -226,10 +226,10 @@ def value_line(value: Any) -> str | None:
 
 def gradient_line(card: Card) -> str | None:
     """∇ and its entries, or ‖∇‖; nothing for a constant."""
-    if card.kind == "input":
+    if card.kind == "input" or card.node is None:
         return None
     if card.grad is None:
-        return "no gradient yet" if card.node and card.node.state != FREED else "gradient not kept"
+        return "no gradient yet" if card.node.state != FREED else "gradient not kept"
     size = math.prod(np.shape(card.grad))
     if size <= 3:
         return f"∇ {value_line(card.grad)}"
