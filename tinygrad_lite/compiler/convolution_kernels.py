@@ -34,7 +34,7 @@ def conv_pool(
     out = np.empty((height, width, len(w), x.shape[3]), x.dtype)
     places, b = np.zeros(out.shape, np.uint8), np.reshape(b, (-1, 1))
     for images in batches(x.shape[3]):
-        given = surrounded(x[..., images], padding)
+        given = np.ascontiguousarray(np.pad(x[..., images], (*padding, (0, 0), (0, 0))))
         for rows, block in correlated(given, kernel, padding[0], height * high, high):
             at = slice(rows.start // high, rows.stop // high), ..., images
             entries = [block[i::high, j : width * wide : wide] for i, j in np.ndindex(*pool)]
@@ -64,36 +64,43 @@ def conv_pool_back(
     (m, c, *kernel), (high, wide), taps = w.shape, pool, list(np.ndindex(*pool))
     x, g = x.transpose(2, 3, 1, 0), g.transpose(2, 3, 1, 0)
     (height, width), backwards = x.shape[:2], w[:, :, ::-1, ::-1].transpose(2, 1, 3, 0)
-    top, bottom = (kernel[0] - 1 - p for p in padding[0])
+    above, below = (kernel[0] - 1 - p for p in padding[0])
     left = kernel[1] - 1 - padding[1][0]
     dw = np.zeros((kernel[1], m, kernel[0], c), x.dtype)
     dx = np.empty(x.shape if needs_x else 0, x.dtype)
     for images in batches(x.shape[3]):
-        seen = np.ascontiguousarray(x[..., images].transpose(1, 3, 0, 2))
-        n = seen.shape[1]
-        seen = seen.reshape(width * n, -1)
+        part = np.ascontiguousarray(x[..., images].transpose(1, 3, 0, 2))
         rows = height + kernel[0] - 1 if needs_x else high
-        output = np.zeros((rows, width + kernel[1] - 1, m, n), g.dtype)
+        output = np.zeros((rows, width + kernel[1] - 1, m, part.shape[1]), g.dtype)
         for r in range(len(g)):
-            block = output[top + r * high :][:high] if needs_x else output
+            block = output[above + r * high :][:high] if needs_x else output
             each, place = g[r, ..., images], places[r, ..., images]
             for k, (i, j) in enumerate(taps):
                 np.multiply(each, place == k, out=block[i, left + j :: wide][: len(each)])
-            for at, row in enumerate(block, r * high - padding[0][0]):  # at: the first row it saw
-                low, up = max(at, 0), min(at + kernel[0], height)  # the others were padding
-                row = np.ascontiguousarray(row.swapaxes(0, 1))
-                steps = n * row.itemsize, row.strides[0], row.itemsize
-                shifted = strided(row, (kernel[1], m, width * n), steps)
-                if kernel[0] * c >= IMAGES:  # one large product is worth a copy
-                    shifted = np.ascontiguousarray(shifted).reshape(kernel[1] * m, -1)
-                product = shifted @ seen[:, low * c : up * c]
-                dw[:, :, low - at : up - at] += product.reshape(kernel[1], m, -1, c)
+            for top, row in enumerate(block, r * high - padding[0][0]):
+                add_products(dw, row, part, top)
         if needs_x:
-            for part, block in correlated(output, backwards, (top, bottom), height, 1):
-                dx[part, ..., images] = block
+            for at, block in correlated(output, backwards, (above, below), height, 1):
+                dx[at, ..., images] = block
     dw = np.ascontiguousarray(dw[::-1].transpose(1, 3, 2, 0))
     db = np.sum(g * (places < len(taps)), axis=(0, 1)).sum(axis=1)
     return (dx.transpose(3, 2, 0, 1), dw, db) if needs_x else (dw, db)
+
+
+def add_products(dw: Array, row: Array, x: Array, top: int) -> None:
+    """To dw, (columns backwards, out, rows, in), what one row of the output's gradient adds.
+
+    It has margins to move in; x is (columns, images, rows, in), and `top` the first row of x that
+    the kernel saw, in the padding if below 0.
+    """
+    (across, m, kernel, c), (width, n, height, _) = dw.shape, x.shape
+    low, high = max(top, 0), min(top + kernel, height)
+    row = np.ascontiguousarray(row.swapaxes(0, 1))
+    moved = strided(row, (across, m, width * n), (n * row.itemsize, row.strides[0], row.itemsize))
+    if kernel * c >= IMAGES:  # one large product is worth a copy
+        moved = np.ascontiguousarray(moved).reshape(across * m, -1)
+    product = moved @ x.reshape(width * n, -1)[:, low * c : high * c]
+    dw[:, :, low - top : high - top] += product.reshape(across, m, -1, c)
 
 
 def batches(n: int) -> list[slice]:
@@ -139,14 +146,6 @@ def correlated(
                 )
             empty = False
         yield slice(start, start + len(total)), total
-
-
-def surrounded(x: Array, padding: tuple[Sizes, ...]) -> Array:
-    """Zeros around rows and columns."""
-    (top, bottom), (left, right), (h, w, *rest) = *padding, x.shape
-    out = np.zeros((top + h + bottom, left + w + right, *rest), x.dtype)
-    out[top : top + h, left : left + w] = x
-    return out
 
 
 def strided(x: Array, shape: Sizes, strides: Sizes) -> Array:

@@ -21,6 +21,7 @@ from .program import Instruction, Program, Value, values_in
 
 BATCH = 32  # images, at least: with fewer, products of one column per image are too small
 Readers = defaultdict[Value, list[Any]]
+Steps = dict[Instruction, list[Instruction]]
 
 
 def pooled_convolution(program: Program) -> Program:
@@ -30,32 +31,30 @@ def pooled_convolution(program: Program) -> Program:
             readers[value].append(step)
     for value in values_in([program.outputs, program.effects, [v for v, _ in program.guards]]):
         readers[value].append(None)
-    new: dict[Instruction, list[Instruction]] = {}
+    new: Steps = {}
     for step in program.body:
         if step.op == "whole._conv":
             new |= _fused(step, readers, program.constants)
     return replace(program, body=[s for step in program.body for s in new.get(step, [step])])
 
 
-def _fused(
-    conv: Instruction, readers: Readers, constants: Any
-) -> dict[Instruction, list[Instruction]]:
+def _fused(conv: Instruction, readers: Readers, constants: Any) -> Steps:
     """Which steps to replace by what; the convolution itself is then dead code."""
     x, w, window, b = _given(conv).values()
     (out,), mask, relu = conv.outs, None, False
-    after = _by_op(readers, out)
+    after = _by_op(readers[out])
     if after.keys() == {"maximum"} and is_number(after["maximum"].args[1], 0, constants):
         (out,), relu = after["maximum"].outs, True
-        after = _by_op(readers, out)
+        after = _by_op(readers[out])
         mask = after.pop("greater", None)  # out > 0, for relu's gradient
     pool, back = after.pop("whole.along", None), after.pop("whole._max_pool_input", None)
     sizes = _pool_sizes(pool) if pool is not None and not after else None
     if sizes is None or not _fits(x, w, window, b, out):
         return {}
     (largest,), options = pool.outs, (window.padding, sizes)
-    places = Value((*largest.shape[2:], *largest.shape[1::-1]), np.dtype(np.uint8))
-    outs = {"pooled": largest, "places": places}
-    new = {pool: [_whole(pool, conv_pool, (x, w, b, *options, relu), outs)]}
+    largest.name = largest.name or "pooled"
+    places = Value((*largest.shape[2:], *largest.shape[1::-1]), np.dtype(np.uint8), "places")
+    new = {pool: _whole(pool, conv_pool, (x, w, b, *options, relu), [largest, places])}
     if back is None and mask is None:
         return new
     if back is None or relu != (mask is not None):
@@ -65,15 +64,12 @@ def _fused(
     if _given(back) != {"y": g, "x": out, "largest": largest, "window": square}:
         return {}
     if mask is not None:  # d * mask, which nobody else reads
-        product = _by_op(readers, d).get("multiply")
-        if not (
-            product is not None
-            and is_number(mask.args[1], 0, constants)
-            and readers[d] == readers[mask.outs[0]] == [product]
-        ):
+        product = _by_op(readers[d]).get("multiply")
+        alone = readers[d] == readers[mask.outs[0]] == [product]
+        if product is None or not alone or not is_number(mask.args[1], 0, constants):
             return {}
         (d,) = product.outs
-    ends = _by_op(readers, d)
+    ends = _by_op(readers[d])
     dx, dw, db = (ends.pop(op, None) for op in ("whole._conv_input", "whole._conv_weight", "sum"))
     if (
         ends
@@ -83,18 +79,16 @@ def _fused(
         or (db and (db.args, db.kwargs) != ((d,), {"axis": (0, 2, 3)}))
     ):
         return {}
-    outs = {"dx": dx.outs[0]} if dx else {}
-    outs |= {"dw": dw.outs[0], "db": db.outs[0] if db else Value(w.shape[:1], w.dtype)}
     given = g, places, x, w, *options, dx is not None
-    gone: dict[Instruction, list[Instruction]] = {step: [] for step in (dx, dw, db) if step}
-    return new | gone | {back: [_whole(back, conv_pool_back, given, outs)]}
+    outs = [step.outs[0] for step in (dx, dw, db) if step]
+    outs += [] if db else [Value(w.shape[:1], w.dtype)]
+    gone: Steps = {step: [] for step in (dx, dw, db) if step}
+    return new | gone | {back: _whole(back, conv_pool_back, given, outs)}
 
 
-def _whole(step: Instruction, kernel: Any, args: Any, outs: dict[str, Value]) -> Instruction:
-    for name, value in outs.items():
-        value.name = value.name or name
-    op, values = f"whole.{kernel.__name__}", [*outs.values()]
-    return replace(step, op=op, call=kernel, args=args, kwargs={}, outs=values, several=True)
+def _whole(step: Instruction, kernel: Any, args: Any, outs: list[Value]) -> list[Instruction]:
+    op = f"whole.{kernel.__name__}"
+    return [replace(step, op=op, call=kernel, args=args, kwargs={}, outs=outs, several=True)]
 
 
 def _given(step: Instruction) -> dict[str, Any]:
@@ -104,10 +98,10 @@ def _given(step: Instruction) -> dict[str, Any]:
     return bound.arguments
 
 
-def _by_op(readers: Readers, value: Value) -> dict[str, Any]:
-    """The steps that read a value; nothing to go by if two are alike or it is a result."""
-    found = {step.op if step is not None else "": step for step in readers[value]}
-    return found if len(found) == len(readers[value]) else {"": None}
+def _by_op(steps: list[Any]) -> dict[str, Any]:
+    """Steps by what they do; nothing to go by if two are alike, or one hands out results."""
+    found = {step.op if step is not None else "": step for step in steps}
+    return found if len(found) == len(steps) else {"": None}
 
 
 def _pool_sizes(pool: Instruction) -> tuple[int, ...] | None:
@@ -118,7 +112,7 @@ def _pool_sizes(pool: Instruction) -> tuple[int, ...] | None:
         [(range(n), range(k, k + n * s, s)) for k in range(s)]
         for n, s in zip(size, sizes, strict=True)
     ]
-    fits = f is np.maximum and taps == whole and np.prod(sizes) < 256  # the places are bytes
+    fits = f is np.maximum and taps == whole and np.prod(sizes) < 256  # places are bytes
     return sizes if fits else None
 
 
