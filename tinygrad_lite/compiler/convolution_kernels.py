@@ -32,14 +32,13 @@ def conv_pool(
         for size, p, k, s in zip(x.shape, padding, w.shape[2:], pool, strict=False)
     )
     out = np.empty((height, width, len(w), x.shape[3]), x.dtype)
-    places, b = np.zeros(out.shape, np.uint8), np.reshape(b, (-1, 1))
+    places, b = np.empty(out.shape, np.uint8), np.reshape(b, (-1, 1))
     for images in batches(x.shape[3]):
         given = np.ascontiguousarray(np.pad(x[..., images], (*padding, (0, 0), (0, 0))))
         for rows, block in correlated(given, kernel, padding[0], height * high, high):
             at = slice(rows.start // high, rows.stop // high), ..., images
             entries = [block[i::high, j : width * wide : wide] for i, j in np.ndindex(*pool)]
-            largest, place = out[at], places[at]
-            largest[...] = entries[0]
+            largest, place = entries[0].copy(), np.zeros(entries[0].shape, np.uint8)
             for k, entry in enumerate(entries[1:], 1):
                 mark(place, largest < entry, k)
                 np.maximum(largest, entry, out=largest)
@@ -49,6 +48,7 @@ def conv_pool(
                 chosen = np.where(largest == largest, largest, entries[0] + b)
                 mark(place, ~(chosen > 0), len(entries))  # to none
                 np.maximum(largest, 0, out=largest)
+            out[at], places[at] = largest, place
     return out.transpose(3, 2, 0, 1), places
 
 
@@ -104,8 +104,8 @@ def add_products(dw: Array, row: Array, x: Array, top: int) -> None:
 
 
 def batches(n: int) -> list[slice]:
-    """The images in parts of about the same size."""
-    size = -(-n // -(-n // IMAGES))
+    """The images in parts of about the same size, a multiple of what a vector holds."""
+    size = 16 * -(-n // (16 * -(-n // IMAGES)))
     return [slice(k, k + size) for k in range(0, n, size)]
 
 
