@@ -1,8 +1,9 @@
-"""Peak extra memory of one training step of the CIFAR-10 network, batch 64: ours and PyTorch's.
+"""Peak extra memory of a step of the CIFAR-10 network, batch 64: ours, PyTorch's, compiled.
 
     python benchmarks/memory.py
 
-What a step needs beyond what was there before it, each in a fresh process after a first tiny step.
+What a step needs beyond what was there before it, each in a fresh process after a first tiny step,
+or, traced, after a first step (which a compiled one records).
 Two meters: the growth of the resident set (Linux: its high-water mark, reset before the step), for
 every engine; and tracemalloc, for those whose arrays NumPy allocates.
 """
@@ -29,11 +30,13 @@ def step(engine, size):
 def measure(engine, meter):
     step(engine, 1)()  # loads, and allocates, what any step needs
     run = step(engine, 64)
-    gc.collect()
     if meter == "tracemalloc":
+        run()
+        gc.collect()
         tracemalloc.start()
         run()
         return tracemalloc.get_traced_memory()[1]
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     before = status("VmRSS")
     run()
@@ -53,7 +56,8 @@ def fresh(engine, meter="resident set"):
 
 def main():
     print("peak extra memory, CIFAR-10 network, batch 64, one step (median of 3)")
-    for meter in (programs.OURS,), ("torch",), (programs.OURS, "tracemalloc"):
+    traced = [(engine, "tracemalloc") for engine in (programs.OURS, "compiled")]
+    for meter in (programs.OURS,), ("torch",), *traced:
         size = sorted(fresh(*meter) for _ in range(3))[1]
         print(f"  {' '.join(meter):<26} {size / 1e6:7.1f} MB", flush=True)
 

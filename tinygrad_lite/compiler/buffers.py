@@ -59,7 +59,7 @@ class Buffers:
     def made(self, step: Instruction) -> None:
         """Note what a step, written as a line of its own, leaves behind."""
         for out in step.outs:
-            if makes_new(step) and not step.several:
+            if makes_new(step) and (step.op.startswith("whole.") or not step.several):
                 self.owned.add(out)
             for base in self.shows.get(out, ()):
                 self.views.setdefault(base, []).append(out)

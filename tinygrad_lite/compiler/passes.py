@@ -7,6 +7,7 @@ from .common import common_subexpressions
 from .dead_code import dead_code
 from .folding import constant_folding
 from .guards import guarded
+from .pooled_convolution import pooled_convolution
 from .program import Program
 
 
@@ -17,4 +18,4 @@ def optimised(program: Program) -> Program:
         for step in (guarded, common_subexpressions, constant_folding, algebra, dead_code):
             program = step(program)
         still = still + 1 if len(program.body) == before else 0
-    return program
+    return dead_code(pooled_convolution(program))
