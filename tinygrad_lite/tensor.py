@@ -71,6 +71,7 @@ class Node:
     __slots__ = ("__weakref__", "args", "birth", "changed", "cotangent", "holder", "label", "left",
                  "others", "out", "params", "primitive", "right", "scope", "state")
     # fmt: on
+    birth: float  # a whole number; of a step put in between later, a fraction
     changed: int  # of a leaf: when its array was last written into, in births
 
     def __init__(
@@ -179,7 +180,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
         left, right = (*parents, None)[:2]
         others = tuple(parents[2:])
         result._node = node = Node(primitive, left, right, others, tuple(values), params, out)
-        if big:
+        if big and mode.tracer is None:  # a recording looks into its graph before it walks it
             node.thin()
     for observer in mode.observers:
         observer.forward(primitive, values, params, out, node)

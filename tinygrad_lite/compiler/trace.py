@@ -20,6 +20,7 @@ import numpy as np
 from ..mode import SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
+from .recognition import recognised
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
@@ -46,10 +47,15 @@ class Tracer:
         self.gradients: dict[int, tuple[Any, Any]] = {}  # Tensors, with the .grad they had before
         self.assumed: list[tuple[Callable[[], Any], Any]] = []  # a replay needs these to hold still
         self.symbols: list[weakref.ref[Symbol]] = []
+        self.overwritten: set[Value] = set()  # what arrays became when they were written into
         self.stepped: set[int] = set()  # parameters that an optimiser has changed
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
+
+    def recognise(self, order: Any, wanted: Any) -> bool:
+        """Called before a backward pass; whether that changed the graph."""
+        return recognised(self, order, wanted)
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float

@@ -1,0 +1,166 @@
+"""The formulas that have a fused operation, as equations: what recognition.py looks for.
+
+Each row has the fused operation, and under it the ways in which people spell it, as functions of
+the same variables. Rows build on each other: softmax is found before the logarithm of a softmax.
+The one trick: a spelling that is called with arrays computes, which a test compares with the
+operation; called with stand-ins (`Formula`), it returns the pattern to look for.
+
+`axis` is any axis, or several. `shift` is constant along them: a constant, or maxima of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import fused as fast
+from ..primitives import Primitive, by_name, logsumexp
+
+
+class Formula(np.lib.mixins.NDArrayOperatorsMixin):
+    """An expression; as everywhere, NumPy's functions and operators say what is done to it."""
+
+    def __init__(self, op: str, args: Any = (), params: Any = None) -> None:
+        self.op, self.args, self.params = op, args, params or {}
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any) -> Formula:
+        return Formula(ufunc.__name__, inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Formula:
+        return Formula(function.__name__, args, params)
+
+    @staticmethod
+    def _call_primitive(primitive: Primitive, args: Any, params: Any) -> Formula:
+        return Formula(primitive.name, args, params)
+
+
+def formula(f: Callable[..., Any]) -> Any:
+    """What a function of variables computes, as Formulas."""
+    return f(*(Formula("variable", (name,)) for name in names(f)))
+
+
+def names(f: Callable[..., Any]) -> tuple[str, ...]:
+    return f.__code__.co_varnames[: f.__code__.co_argcount]
+
+
+def picked(x: Any, t: Any) -> Any:
+    """In every row the entry at its label: x[np.arange(n), t], or by take_along_axis."""
+    return Formula("picked", (x, t)) if isinstance(x, Formula) else x[np.arange(len(t)), t]
+
+
+def _log_sums(x: Any, axis: Any, keepdims: bool) -> list[Any]:
+    over: Any = {"axis": axis, "keepdims": keepdims}
+    top = np.max(x, axis=axis, keepdims=True)
+    return [
+        np.log(np.sum(np.exp(x), **over)),
+        np.log(np.sum(np.exp(x - top), **over)) + np.max(x, **over),
+        logsumexp(x, **over),
+    ]
+
+
+def _cross_entropy(x: Any, t: Any, scale: Any, total: bool = False) -> Any:
+    t = t.reshape(x.shape[:1] + x.shape[2:])
+    return fast.cross_entropy(x, t, scale, total=total, saved=[])
+
+
+def _soft(x: Any, q: Any, total: bool = False) -> Any:
+    return fast.soft_cross_entropy(x, q, total=total) if q.shape == x.shape else None
+
+
+def _minus_soft(x: Any, q: Any, total: bool = False) -> Any:
+    return None if (out := _soft(x, q, total)) is None else -out
+
+
+def _sigmoid_cross_entropy(x: Any, t: Any, weight: Any) -> Any:
+    return fast.sigmoid_cross_entropy(x, t, weight, 1, total=False)
+
+
+def _standardised(x: Any, axis: Any, eps: Any) -> list[Any]:
+    mean = np.mean(x, axis=axis, keepdims=True)
+    d, squares = x - mean, fast.squared_difference(x, mean, 1, total=False)
+    found = []
+    for var in (
+        np.var(x, axis=axis, keepdims=True),
+        np.mean(squares, axis=axis, keepdims=True),
+    ):
+        root = np.sqrt(var + eps)
+        found += [d / root, d * (1 / root), d * (var + eps) ** -0.5, d / (var + eps) ** 0.5]
+    return found
+
+
+def _layer_norm(x: Any, axis: Any, eps: float) -> Any:
+    ndim = np.size(axis)
+    last = [*np.atleast_1d(axis)] == [*range(x.ndim - ndim, x.ndim)]
+    known = last and isinstance(eps, (int, float))
+    return fast.layer_norm(x, None, None, eps=eps, ndim=ndim) if known else None
+
+
+def _affine(x: Any, w: Any, b: Any, eps: float, ndim: int) -> Any:
+    if all(v is None or v.shape == x.shape[-ndim:] for v in (w, b)):
+        return fast.layer_norm(x, w, b, eps=eps, ndim=ndim)
+    return None
+
+
+# fmt: off
+SPELLINGS: list[tuple[Callable[..., Any], Callable[..., list[Any]]]] = [
+    (lambda x, axis: fast.softmax(x, axis=axis), lambda x, axis, shift: [
+        np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
+        fast.softmax(x - shift, axis=axis),
+    ]),
+    (lambda x, axis: fast.log_softmax(x, axis=axis), lambda x, axis, shift: [
+        np.log(fast.softmax(x, axis=axis)),
+        *(x - log_sum for log_sum in _log_sums(x, axis, True)),
+        x - (np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift),
+        fast.log_softmax(x - shift, axis=axis),
+    ]),
+    (lambda x, t: _cross_entropy(x, t, -1), lambda x, t: [
+        picked(fast.log_softmax(x, axis=1), t),
+        np.log(picked(fast.softmax(x, axis=1), t)),
+        *(picked(x, t) - log_sum for log_sum in _log_sums(x, 1, False)),
+    ]),
+    (lambda x, t: _cross_entropy(x, t, 1), lambda x, t: [
+        log_sum - picked(x, t) for log_sum in _log_sums(x, 1, False)
+    ]),
+    (_cross_entropy, lambda x, t, scale, total, shift: [
+        by_name("nll_loss")(fast.log_softmax(x, axis=1), t, scale, total=total),
+        fast.cross_entropy(x - shift, t, scale, total=total),
+    ]),
+    (lambda x, q: _minus_soft(x, q), lambda x, q: [
+        np.sum(q * fast.log_softmax(x, axis=1), axis=1),
+    ]),
+    (lambda x, q: _minus_soft(x, q, True), lambda x, q: [
+        np.sum(q * fast.log_softmax(x, axis=1)),
+    ]),
+    (_soft, lambda x, q, total, shift: [fast.soft_cross_entropy(x - shift, q, total=total)]),
+    (lambda x: fast.sigmoid(x), lambda x: [
+        1 / (1 + np.exp(-x)),
+        np.exp(x) / (1 + np.exp(x)),
+    ]),
+    (lambda x, t: _sigmoid_cross_entropy(x, t, -1), lambda x, t: [
+        t * np.log(fast.sigmoid(x)) + (1 - t) * np.log(1 - fast.sigmoid(x)),
+    ]),
+    (lambda x, t: _sigmoid_cross_entropy(x, t, 1), lambda x, t: [
+        -t * np.log(fast.sigmoid(x)) - (1 - t) * np.log(1 - fast.sigmoid(x)),
+        -(t * np.log(fast.sigmoid(x))) - (1 - t) * np.log(1 - fast.sigmoid(x)),
+        np.logaddexp(0, x) - t * x,
+        np.log(1 + np.exp(x)) - t * x,
+        np.log1p(np.exp(x)) - t * x,
+        np.maximum(x, 0) - t * x + np.log(1 + np.exp(-abs(x))),
+        np.maximum(x, 0) - t * x + np.log1p(np.exp(-abs(x))),
+        t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x),
+        1 * t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x),
+    ]),
+    (lambda y, t: fast.squared_difference(y, t, 1, total=False), lambda y, t: [
+        (y - t) ** 2,
+        (y - t) * (y - t),
+        np.square(y - t),
+    ]),
+    (_layer_norm, _standardised),
+    (_affine, lambda x, w, b, eps, ndim: [
+        fast.layer_norm(x, None, None, eps=eps, ndim=ndim) * w,
+        fast.layer_norm(x, w, None, eps=eps, ndim=ndim) + b,
+    ]),
+]
+# fmt: on
