@@ -41,7 +41,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "pickling": BASE | {"backward"},
     "check": BASE | {"backward", "transforms"},
     "explain": BASE | {"backward"},
-    "compiler": BASE | {"transforms"},
+    "compiler": BASE | {"transforms", "fused", "loss_table"},
     "draw": BASE | {"backward", "explain", "fused"},
     "data": {"rng"},
 }

@@ -71,7 +71,6 @@ class Node:
     __slots__ = ("__weakref__", "args", "birth", "changed", "cotangent", "holder", "label", "left",
                  "others", "out", "params", "primitive", "right", "scope", "state")
     # fmt: on
-    birth: float  # a whole number; of a step put in between later, a fraction
     changed: int  # of a leaf: when its array was last written into, in births
 
     def __init__(

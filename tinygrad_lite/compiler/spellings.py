@@ -1,11 +1,12 @@
 """The formulas that have a fused operation, as equations: what recognition.py looks for.
 
-Each row has the fused operation, and under it the ways in which people spell it, as functions of
-the same variables. Rows build on each other: softmax is found before the logarithm of a softmax.
-The one trick: a spelling that is called with arrays computes, which a test compares with the
-operation; called with stand-ins (`Formula`), it returns the pattern to look for.
+A row is a fused operation and the ways in which people spell it, functions of the same variables.
+Rows build on each other: softmax is found before the logarithm of a softmax. The one trick: called
+with arrays, a spelling computes, and a test compares it with the operation; called with stand-ins
+for them (`Formula`), it returns the pattern to look for.
 
-`axis` is any axis, or several. `shift` is constant along them: a constant, or maxima of x.
+`axis` is any axis, or several; `shift` is constant along them, and itself constant or a maximum of
+x. A row gives None for what its operation does not cover.
 """
 
 from __future__ import annotations
@@ -16,29 +17,25 @@ from typing import Any
 import numpy as np
 
 from .. import fused as fast
-from ..primitives import Primitive, by_name, logsumexp
+from ..loss_table import nll_loss
+from ..primitives import PRIMITIVES, logsumexp
 
 
 class Formula(np.lib.mixins.NDArrayOperatorsMixin):
-    """An expression; as everywhere, NumPy's functions and operators say what is done to it."""
+    """What a primitive, or "picked", gives of its arguments; or a variable and its name."""
 
-    def __init__(self, op: str, args: Any = (), params: Any = None) -> None:
+    def __init__(self, op: Any, args: Any, params: Any = None) -> None:
         self.op, self.args, self.params = op, args, params or {}
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any) -> Formula:
-        return Formula(ufunc.__name__, inputs)
+        return Formula(PRIMITIVES[ufunc], inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Formula:
-        return Formula(function.__name__, args, params)
+        return Formula(PRIMITIVES[function], args, params)
 
     @staticmethod
-    def _call_primitive(primitive: Primitive, args: Any, params: Any) -> Formula:
-        return Formula(primitive.name, args, params)
-
-
-def formula(f: Callable[..., Any]) -> Any:
-    """What a function of variables computes, as Formulas."""
-    return f(*(Formula("variable", (name,)) for name in names(f)))
+    def _call_primitive(primitive: Any, args: Any, params: Any) -> Formula:
+        return Formula(primitive, args, params)
 
 
 def names(f: Callable[..., Any]) -> tuple[str, ...]:
@@ -46,7 +43,7 @@ def names(f: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def picked(x: Any, t: Any) -> Any:
-    """In every row the entry at its label: x[np.arange(n), t], or by take_along_axis."""
+    """Of every row the entry at its label, by an index or by take_along_axis."""
     return Formula("picked", (x, t)) if isinstance(x, Formula) else x[np.arange(len(t)), t]
 
 
@@ -65,39 +62,35 @@ def _cross_entropy(x: Any, t: Any, scale: Any, total: bool = False) -> Any:
     return fast.cross_entropy(x, t, scale, total=total, saved=[])
 
 
-def _soft(x: Any, q: Any, total: bool = False) -> Any:
-    return fast.soft_cross_entropy(x, q, total=total) if q.shape == x.shape else None
+def _soft(x: Any, q: Any, total: bool = False, sign: int = 1) -> Any:
+    if q.shape == x.shape:
+        out = fast.soft_cross_entropy(x, q, total=total)
+        return out if sign == 1 else -out
+    return None
 
 
-def _minus_soft(x: Any, q: Any, total: bool = False) -> Any:
-    return None if (out := _soft(x, q, total)) is None else -out
-
-
-def _sigmoid_cross_entropy(x: Any, t: Any, weight: Any) -> Any:
+def _logistic(x: Any, t: Any, weight: int) -> Any:
     return fast.sigmoid_cross_entropy(x, t, weight, 1, total=False)
 
 
 def _standardised(x: Any, axis: Any, eps: Any) -> list[Any]:
-    mean = np.mean(x, axis=axis, keepdims=True)
-    d, squares = x - mean, fast.squared_difference(x, mean, 1, total=False)
-    found = []
-    for var in (
-        np.var(x, axis=axis, keepdims=True),
-        np.mean(squares, axis=axis, keepdims=True),
-    ):
+    over: Any = {"axis": axis, "keepdims": True}
+    mean = np.mean(x, **over)
+    d, found = x - mean, []
+    for var in np.var(x, **over), np.mean(fast.squared_difference(x, mean, 1, total=False), **over):
         root = np.sqrt(var + eps)
         found += [d / root, d * (1 / root), d * (var + eps) ** -0.5, d / (var + eps) ** 0.5]
     return found
 
 
-def _layer_norm(x: Any, axis: Any, eps: float) -> Any:
-    ndim = np.size(axis)
-    last = [*np.atleast_1d(axis)] == [*range(x.ndim - ndim, x.ndim)]
-    known = last and isinstance(eps, (int, float))
-    return fast.layer_norm(x, None, None, eps=eps, ndim=ndim) if known else None
+def _layer_norm(x: Any, axis: Any, eps: Any) -> Any:
+    axes = [*np.atleast_1d(axis)]
+    if axes == [*range(x.ndim - len(axes), x.ndim)] and isinstance(eps, float):
+        return fast.layer_norm(x, None, None, eps=eps, ndim=len(axes))
+    return None
 
 
-def _affine(x: Any, w: Any, b: Any, eps: float, ndim: int) -> Any:
+def _affine(x: Any, w: Any, b: Any, eps: Any, ndim: Any) -> Any:
     if all(v is None or v.shape == x.shape[-ndim:] for v in (w, b)):
         return fast.layer_norm(x, w, b, eps=eps, ndim=ndim)
     return None
@@ -113,6 +106,7 @@ SPELLINGS: list[tuple[Callable[..., Any], Callable[..., list[Any]]]] = [
         np.log(fast.softmax(x, axis=axis)),
         *(x - log_sum for log_sum in _log_sums(x, axis, True)),
         x - (np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift),
+        x - np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) - shift,
         fast.log_softmax(x - shift, axis=axis),
     ]),
     (lambda x, t: _cross_entropy(x, t, -1), lambda x, t: [
@@ -124,24 +118,26 @@ SPELLINGS: list[tuple[Callable[..., Any], Callable[..., list[Any]]]] = [
         log_sum - picked(x, t) for log_sum in _log_sums(x, 1, False)
     ]),
     (_cross_entropy, lambda x, t, scale, total, shift: [
-        by_name("nll_loss")(fast.log_softmax(x, axis=1), t, scale, total=total),
+        nll_loss(fast.log_softmax(x, axis=1), t, scale, total=total),
         fast.cross_entropy(x - shift, t, scale, total=total),
     ]),
-    (lambda x, q: _minus_soft(x, q), lambda x, q: [
+    (lambda x, q: _soft(x, q, sign=-1), lambda x, q: [
         np.sum(q * fast.log_softmax(x, axis=1), axis=1),
     ]),
-    (lambda x, q: _minus_soft(x, q, True), lambda x, q: [
+    (lambda x, q: _soft(x, q, True, -1), lambda x, q: [
         np.sum(q * fast.log_softmax(x, axis=1)),
     ]),
-    (_soft, lambda x, q, total, shift: [fast.soft_cross_entropy(x - shift, q, total=total)]),
+    (lambda x, q, total: _soft(x, q, total), lambda x, q, total, shift: [
+        fast.soft_cross_entropy(x - shift, q, total=total),
+    ]),
     (lambda x: fast.sigmoid(x), lambda x: [
         1 / (1 + np.exp(-x)),
         np.exp(x) / (1 + np.exp(x)),
     ]),
-    (lambda x, t: _sigmoid_cross_entropy(x, t, -1), lambda x, t: [
+    (lambda x, t: _logistic(x, t, -1), lambda x, t: [
         t * np.log(fast.sigmoid(x)) + (1 - t) * np.log(1 - fast.sigmoid(x)),
     ]),
-    (lambda x, t: _sigmoid_cross_entropy(x, t, 1), lambda x, t: [
+    (lambda x, t: _logistic(x, t, 1), lambda x, t: [
         -t * np.log(fast.sigmoid(x)) - (1 - t) * np.log(1 - fast.sigmoid(x)),
         -(t * np.log(fast.sigmoid(x))) - (1 - t) * np.log(1 - fast.sigmoid(x)),
         np.logaddexp(0, x) - t * x,

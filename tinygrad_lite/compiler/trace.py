@@ -20,7 +20,7 @@ import numpy as np
 from ..mode import SCOPE
 from ..tensor import changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
-from .recognition import recognised
+from .recognition import recognise
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
@@ -55,7 +55,7 @@ class Tracer:
 
     def recognise(self, order: Any, wanted: Any) -> bool:
         """Called before a backward pass; whether that changed the graph."""
-        return recognised(self, order, wanted)
+        return recognise(self, order, wanted)
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float
