@@ -10,9 +10,11 @@ import tinygrad_lite as tg
 from tests.test_compile import same
 from tinygrad_lite import functional as F
 from tinygrad_lite.backward import ancestors
+from tinygrad_lite.compiler.spellings import SPELLINGS, names
 from tinygrad_lite.compiler.trace import Tracer
 from tinygrad_lite.mode import mode
 from tinygrad_lite.tensor import constant, leaf_node
+from tinygrad_lite.transforms import leaves
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, 4, 3))  # logits of 4 samples, 3 classes
@@ -309,3 +311,168 @@ def test_what_only_looks_like_the_operation_is_left(operation):
         names = found(f, *args)
         assert operation not in names, (k, names)
         check(f, *args)
+
+
+SAMPLES = {"x": X, "y": Y, "q": Q, "t": Q, "w": Q[0], "b": Y[0], "scale": Q[:, 0]}
+SAMPLES |= {"shift": Y[:, :1], "labels": abs(T), "axis": 1, "total": False, "eps": 0.1, "ndim": 1}
+
+
+@pytest.mark.parametrize("row", range(len(SPELLINGS)))
+def test_a_row_is_an_equation(row):
+    """Of arrays each spelling is the operation, in value and in slopes."""
+    operation, spellings = SPELLINGS[row]
+    varied = [n for n in names(operation) if n in "xyqtwb" and SAMPLES[n].dtype.kind == "f"]
+
+    def number(f, which, xs):
+        given = SAMPLES | dict(zip(varied, xs, strict=True))
+        out = f(*(given[name] for name in names(f)))
+        return weighed(out if which is None else out[which])
+
+    def both(f, which=None):
+        slopes = tg.value_and_grad(lambda *xs: number(f, which, xs), tuple(range(len(varied))))
+        return slopes(*(SAMPLES[name] for name in varied))
+
+    for k in range(len(spellings(*(SAMPLES[name] for name in names(spellings))))):
+        same(both(spellings, k), both(operation), exact=False)
+
+
+W = tg.tensor(X, requires_grad=True)
+
+
+def loss(x, t):
+    return -np.mean(np.log(picked(softmax(x), t)))
+
+
+def left_between(x, t):
+    """What lies between is a result too, and is read again."""
+    W.grad = None
+    p = softmax(W * x)
+    out = -np.mean(np.log(picked(p, t))) + np.sum(p * p)
+    out.backward()
+    return out, p, W.grad
+
+
+def written_into(x, t):
+    """The gradient is by what is in the array now."""
+    W.grad = None
+    e = np.exp(W * x)
+    e.data[0] = 1.0
+    weighed(e / np.sum(e, axis=1, keepdims=True)).backward()
+    return W.grad
+
+
+def moved_between(x, t):
+    """Both exponentials are of W, but not of the same numbers."""
+    W.grad = None
+    e = np.exp(W)
+    with tg.no_grad():
+        W.__isub__(0.1 * x)
+    weighed(e / np.sum(np.exp(W), axis=1, keepdims=True)).backward()
+    return W.grad
+
+
+def twice(x, t):
+    W.grad = None
+    out = loss(W * x, t)
+    out.backward(retain_graph=True)
+    out.backward()
+    return out, W.grad
+
+
+def second_order_later(x, t):
+    W.grad = None
+    out = loss(W * x, t)
+    out.backward(retain_graph=True)
+    W.grad = None
+    out.backward(create_graph=True)
+    g, W.grad = W.grad, None
+    np.sum(g * g).backward()
+    return out, W.grad
+
+
+def learned_shift(x, t):
+    """Its gradient is zero, but not missing."""
+    return tg.grad(lambda x, w: weighed(softmax(x - w)), argnums=(0, 1))(x, Y[:, :1])
+
+
+PROGRAMS = {
+    "hessian": tg.hessian(loss),
+    "slope of slopes": tg.grad(lambda x, t: np.sum(tg.grad(loss)(x, t) ** 2)),
+    "hvp": lambda x, t: tg.hvp(lambda x: loss(x, t))(x, Y),
+    "jvp": lambda x, t: tg.jvp(softmax, (x,), (Y,)),
+    "jacobian": lambda x, t: tg.jacobian(lambda x: np.log(softmax(x)))(x),
+    "checkpoint": lambda x, t: tg.grad(lambda x: weighed(tg.checkpoint(softmax)(x)))(x),
+} | {f.__name__: f for f in (
+    left_between, written_into, moved_between, twice, second_order_later, learned_shift,
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name):
+    f = PROGRAMS[name]
+    compiled = tg.compile(f)
+    compiled(X, T)
+    for k in (1, 2):
+        x, t, start = X + 0.1 * k, np.roll(T, k), W.data.copy()
+        ours = [np.copy(getattr(v, "data", v)) for v in leaves(compiled(x, t))]
+        W.data[...] = start
+        theirs = [np.copy(getattr(v, "data", v)) for v in leaves(f(x, t))]
+        same(ours, theirs, exact=False)
+    assert (len(compiled.recordings), compiled.missed) == (1, 0)
+
+
+def test_labels_are_those_of_the_call():
+    numbers = np.arange(4)  # somebody may write into it
+
+    def f(x, t):
+        return np.mean(np.log(softmax(x)[numbers, t]))
+
+    compiled = tg.compile(tg.grad(f))
+    for start in (0, 1, 0):
+        numbers[:] = np.roll(np.arange(4), start)
+        same(compiled(X, T), tg.grad(f)(X, T), exact=False)
+    for wrong in (3, -4):
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds"):
+            compiled(X, np.array([0, 1, 2, wrong]))
+
+
+def test_what_overflows_as_it_is_written():
+    """The gradient is what it is on paper, (p - onehot) / N, where the formula gives NaN."""
+
+    def f(x, t):
+        return -np.mean(np.log(picked(np.exp(x) / np.sum(np.exp(x), axis=1, keepdims=True), t)))
+
+    compiled = tg.compile(tg.value_and_grad(f))
+    compiled(X[:2], T[:2])
+    huge = np.array([[1e4, 0, -1e4], [0, 1e4, 0]])
+    expected = np.float64(5e3), np.array([[0.5, -0.5, 0], [0, 0, 0]])
+    same(compiled(huge, np.array([1, 1])), expected, exact=False)
+
+
+def passes(f, *args):
+    """How many arrays of the size of the first argument are computed."""
+    compiled = tg.compile(tg.value_and_grad(f))
+    compiled(*args)
+    return sum(line.shape == args[0].shape for line in compiled.plan), compiled.source
+
+
+def test_the_textbook_formula_costs_what_the_operation_does():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(64, 32)), rng.integers(0, 32, 64)
+    count, source = passes(loss, x, t)
+    assert count == passes(tg.losses.cross_entropy, x, t)[0] == 4
+    lines = [line.strip() for line in source.splitlines()]
+    start = lines.index("v0 = x - top")
+    assert lines[start + 1] == "np.exp(v0, out=v0)"  # the shifted logits become probabilities
+    assert [line for line in lines if line.startswith(("v0 *=", "v0[c, t] ="))]  # ... the gradient
+    assert "return " in lines[-2] + lines[-1]
+    assert lines[-1].endswith("v0")
+
+
+def test_linear_and_relu_are_computed_in_place():
+    """The product takes the bias and relu, and its slope is read off the result."""
+    x, w = np.ones((64, 32)), np.ones((32, 48))
+    f = tg.compile(tg.grad(lambda w, b, x: np.sum(F.relu(x @ w + b) ** 2), argnums=(0, 1)))
+    f(w, np.ones(48), x)
+    text = "v0 = x @ w; v0 += b; np.maximum(v0, 0, out=v0); v1 = 2.0 * v0; v1 *= v0 > 0"
+    assert text in "; ".join(line.strip() for line in f.source.splitlines())

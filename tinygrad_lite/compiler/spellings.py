@@ -42,9 +42,10 @@ def names(f: Callable[..., Any]) -> tuple[str, ...]:
     return f.__code__.co_varnames[: f.__code__.co_argcount]
 
 
-def picked(x: Any, t: Any) -> Any:
+def picked(x: Any, labels: Any) -> Any:
     """Of every row the entry at its label, by an index or by take_along_axis."""
-    return Formula("picked", (x, t)) if isinstance(x, Formula) else x[np.arange(len(t)), t]
+    made = isinstance(x, Formula)
+    return Formula("picked", (x, labels)) if made else x[np.arange(len(labels)), labels]
 
 
 def _log_sums(x: Any, axis: Any, keepdims: bool) -> list[Any]:
@@ -57,9 +58,9 @@ def _log_sums(x: Any, axis: Any, keepdims: bool) -> list[Any]:
     ]
 
 
-def _cross_entropy(x: Any, t: Any, scale: Any, total: bool = False) -> Any:
-    t = t.reshape(x.shape[:1] + x.shape[2:])
-    return fast.cross_entropy(x, t, scale, total=total, saved=[])
+def _cross_entropy(x: Any, labels: Any, scale: Any, total: bool = False) -> Any:
+    labels = labels.reshape(x.shape[:1] + x.shape[2:])
+    return fast.cross_entropy(x, labels, scale, total=total, saved=[])
 
 
 def _soft(x: Any, q: Any, total: bool = False, sign: int = 1) -> Any:
@@ -109,17 +110,17 @@ SPELLINGS: list[tuple[Callable[..., Any], Callable[..., list[Any]]]] = [
         x - np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) - shift,
         fast.log_softmax(x - shift, axis=axis),
     ]),
-    (lambda x, t: _cross_entropy(x, t, -1), lambda x, t: [
-        picked(fast.log_softmax(x, axis=1), t),
-        np.log(picked(fast.softmax(x, axis=1), t)),
-        *(picked(x, t) - log_sum for log_sum in _log_sums(x, 1, False)),
+    (lambda x, labels: _cross_entropy(x, labels, -1), lambda x, labels: [
+        picked(fast.log_softmax(x, axis=1), labels),
+        np.log(picked(fast.softmax(x, axis=1), labels)),
+        *(picked(x, labels) - log_sum for log_sum in _log_sums(x, 1, False)),
     ]),
-    (lambda x, t: _cross_entropy(x, t, 1), lambda x, t: [
-        log_sum - picked(x, t) for log_sum in _log_sums(x, 1, False)
+    (lambda x, labels: _cross_entropy(x, labels, 1), lambda x, labels: [
+        log_sum - picked(x, labels) for log_sum in _log_sums(x, 1, False)
     ]),
-    (_cross_entropy, lambda x, t, scale, total, shift: [
-        nll_loss(fast.log_softmax(x, axis=1), t, scale, total=total),
-        fast.cross_entropy(x - shift, t, scale, total=total),
+    (_cross_entropy, lambda x, labels, scale, total, shift: [
+        nll_loss(fast.log_softmax(x, axis=1), labels, scale, total=total),
+        fast.cross_entropy(x - shift, labels, scale, total=total),
     ]),
     (lambda x, q: _soft(x, q, sign=-1), lambda x, q: [
         np.sum(q * fast.log_softmax(x, axis=1), axis=1),
@@ -154,8 +155,10 @@ SPELLINGS: list[tuple[Callable[..., Any], Callable[..., list[Any]]]] = [
         np.square(y - t),
     ]),
     (_layer_norm, _standardised),
-    (_affine, lambda x, w, b, eps, ndim: [
+    (lambda x, w, eps, ndim: _affine(x, w, None, eps, ndim), lambda x, w, eps, ndim: [
         fast.layer_norm(x, None, None, eps=eps, ndim=ndim) * w,
+    ]),
+    (_affine, lambda x, w, b, eps, ndim: [
         fast.layer_norm(x, w, None, eps=eps, ndim=ndim) + b,
     ]),
 ]
