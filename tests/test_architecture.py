@@ -41,7 +41,7 @@ MAY_IMPORT = {  # module: what it may import of the package
     "pickling": BASE | {"backward"},
     "check": BASE | {"backward", "transforms"},
     "explain": BASE | {"backward"},
-    "compiler": BASE | {"transforms", "windows", "draw"},  # the picture of a plan
+    "compiler": BASE | {"transforms", "windows", "fused", "loss_table", "draw"},
     "draw": BASE | {"backward", "explain", "fused"},
     "data": {"rng"},
 }

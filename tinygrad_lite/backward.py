@@ -76,6 +76,9 @@ def gradients(
     """
     wanted = set(targets) if targets is not None else None
     order = ancestors(seeds, wanted or ())
+    observers, tracer = MODE.get().observers, MODE.get().tracer
+    if tracer is not None and not create_graph and tracer.recognise(order, wanted or ()):
+        order = ancestors(seeds, wanted or ())  # a formula became a fused operation
     if wanted is not None:  # walk only the nodes between the targets and the seeds
         useful = set(wanted)
         for node in order:
@@ -88,7 +91,6 @@ def gradients(
                 f"this graph's saved values were freed by an earlier backward() (first at {node!r}"
                 "): pass retain_graph=True to the earlier call, or compute the loss again"
             )
-    observers, tracer = MODE.get().observers, MODE.get().tracer
     grads = dict(seeds)
     results: dict[Node, Any] = {}
     owned: set[Node] = set()  # gradients in buffers that no one else can see: added to in place

@@ -179,7 +179,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] = NOTHING) -> 
         left, right = (*parents, None)[:2]
         others = tuple(parents[2:])
         result._node = node = Node(primitive, left, right, others, tuple(values), params, out)
-        if big:
+        if big and mode.tracer is None:  # a recording looks into its graph before it walks it
             node.thin()
     for observer in mode.observers:
         observer.forward(primitive, values, params, out, node)

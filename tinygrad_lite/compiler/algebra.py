@@ -62,6 +62,8 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
         return x if a % 2 == b % 2 else turned
     if op == "negative" and same:
         return before.args[0]
+    if op == "absolute" and before is not None and before.op == "negative":
+        return replace(step, args=before.args)
     if op == "reshape" and same and len(args) == len(before.args) == 2 and not before.kwargs:
         return replace(step, args=(before.args[0], *args[1:]))
     if op == "transpose" and same:

@@ -31,14 +31,15 @@ def common_subexpressions(program: Program) -> Program:
 
 def _key(step: Instruction) -> Any:
     """Equal for steps that compute the same."""
+    return step.op, id(step.call), repr(mapped((step.args, step.kwargs), content))
 
-    def plain(item: Any) -> Any:
-        if isinstance(item, Value):
-            return "value", id(item)
-        if isinstance(item, np.generic):  # before float: np.float64 is one
-            return item.dtype.str, item.tobytes()
-        if isinstance(item, float):
-            return "float", item.hex()  # 0.0 is not -0.0
-        return type(item).__name__, item
 
-    return step.op, id(step.call), repr(mapped((step.args, step.kwargs), plain))
+def content(item: Any) -> Any:
+    """Equal for values, numbers, ... that are the same: 1 is not 1.0, and 0.0 is not -0.0."""
+    if isinstance(item, Value):
+        return "value", id(item)
+    if isinstance(item, np.generic):  # before float: np.float64 is one
+        return item.dtype.str, item.tobytes()
+    if isinstance(item, float):
+        return "float", item.hex()
+    return type(item).__name__, item

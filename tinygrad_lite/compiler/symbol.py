@@ -191,6 +191,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
                 f"tg.compile cannot record that a part of an array is written into: {user_line()}"
             )
         self.value, self.data = new.value, new.data
+        self.tracer.overwritten.add(new.value)
 
     def __len__(self) -> int:
         if not self.shape:

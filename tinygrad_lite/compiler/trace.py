@@ -22,6 +22,7 @@ from ..mode import MODE, SCOPE
 from ..tensor import changed
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
+from .recognition import recognise
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
@@ -53,6 +54,7 @@ class Tracer:
         self.world = World(self)  # what a replay takes for granted
         self.looked: dict[int, Any] = {}  # Tensors by a .grad from before the call
         self.symbols: list[weakref.ref[Symbol]] = []
+        self.overwritten: set[Value] = set()  # what arrays became when they were written into
         self.stepped: set[int] = set()  # parameters that an optimiser has changed
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
@@ -60,6 +62,10 @@ class Tracer:
         self.made: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
         self.part = ""  # "backward of ...", while gradient rules run; "update"
         self.tracks = MODE.get().record
+
+    def recognise(self, order: Any, wanted: Any) -> bool:
+        """Called before a backward pass; whether that changed the graph."""
+        return recognise(self, order, wanted)
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float
