@@ -207,25 +207,18 @@ class Recording:
         except Exception as error:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
-            changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
-            for t, old, new in changes:  # noqa: B007
-                t._grad = old
+            changes = tracer.restore()
         outs = leaves(result)
         self.tensors = [_wrapper(o) for o in outs]
         values = [raw(o) for o in outs]
         self.tree = rebuild(result, iter([None] * len(outs)))
+        del result, inside, keywords, stand_ins, outs, given, args, kwargs
         # Tensors whose .grad a call sets, and the place of its value
         self.gradients: list[tuple[Tensor, int | None]] = []
-        for t, old, new in changes:
-            if old is not None and {id(old), id(old._data)} & tracer.known.keys():
-                raise TraceError(
-                    "tg.compile: gradients would be added to a .grad from before the call: call "
-                    "zero_grad() inside the function, before backward()"
-                )
+        for t, new in tracer.renewed(changes):
             self.gradients.append((t, None if new is None else len(values)))
             values += [] if new is None else [new._data]
-        t = old = new = None
-        del result, inside, keywords, stand_ins, outs, changes, given, args, kwargs
+        t = new = None
         program = optimised(tracer.finish(values))
         del values
         tracer.refuse_what_is_kept()

@@ -11,13 +11,13 @@ import functools
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..mode import SCOPE
-from ..tensor import changed
+from ..tensor import Tensor, changed
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
@@ -42,7 +42,7 @@ class Tracer:
     def __init__(self) -> None:
         self.program = Program([], {}, {})
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
-        self.gradients: dict[int, tuple[Any, Any]] = {}  # Tensors, with the .grad they had before
+        self.gradients: dict[int, Any] = {}  # Tensors, the .grad before, and whether one was added
         self.assumed: list[tuple[Callable[[], Any], Any]] = []  # a replay needs these to hold still
         self.symbols: list[weakref.ref[Symbol]] = []
         self.stepped: set[int] = set()  # parameters that an optimiser has changed
@@ -124,9 +124,31 @@ class Tracer:
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         if id(tensor) not in self.gradients:
-            if new is not None:  # not cleared before: right only while there is none to add to
-                self.assume(functools.partial(_has_gradient, tensor))
-            self.gradients[id(tensor)] = tensor, tensor._grad
+            self.gradients[id(tensor)] = tensor, tensor._grad, isinstance(new, Tensor)
+
+    def restore(self) -> list[tuple[Any, Any, Any, bool]]:
+        """Put back all .grad; the Tensors, theirs before and in the recording, and if it added."""
+        changes = [(t, old, t._grad, added) for t, old, added in self.gradients.values()]
+        self.gradients.clear()
+        for t, old, _, _ in changes:
+            t._grad = old
+        return changes
+
+    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any]]:
+        """The Tensors whose .grad replays renew, and the new one; not those that nobody holds."""
+        while changes:
+            t, old, new, added = changes.pop()
+            known = sum(id(x) in self.known and self.known[id(x)][1] is t for x in (t, t._data))
+            if sys.getrefcount(t) <= ALONE + known:
+                continue
+            if old is not None and {id(old), id(old._data)} & self.known.keys():
+                raise TraceError(
+                    "tg.compile: gradients would be added to a .grad from before the call: call "
+                    "zero_grad() inside the function, before backward()"
+                )
+            if added:  # and not cleared before: right only while there is none to add to
+                self.assume(functools.partial(_has_gradient, t))
+            yield t, new
 
     def finish(self, outputs: list[Any]) -> Program:
         """Tell what was there before the recording (it is read at every call) from what was made.
@@ -140,22 +162,24 @@ class Tracer:
             data, tensor, symbol, value = self.known.pop(key)
             became = symbol.value if symbol.value is not value else None
             del symbol
+            array = isinstance(data, np.ndarray)  # a number cannot change, if its Tensor cannot
             held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
             own = ALONE + (tensor is not None and tensor._data is data)
-            held = held or sys.getrefcount(data) > own or _base_held(data)
+            own += getattr(getattr(tensor, "_node", None), "out", None) is data
+            held = held or (array and sys.getrefcount(data) > own) or _base_held(data)
             if held and tensor is not None:
                 self.assume(functools.partial(_kind, tensor))
             if held:
                 read = functools.partial(getattr, tensor, "_data") if tensor is not None else None
                 program.captured[value] = read or functools.partial(itself, data)
-                if became is not None and not isinstance(data, np.ndarray):
+                if became is not None and not array:
                     self.numbers.append((tensor, len(program.outputs)))
                     program.outputs.append(became)
                 elif became is not None:
                     program.effects.append((value, became))
                     if tensor is not None:
                         self.after.append(functools.partial(changed, tensor))
-            elif isinstance(data, np.ndarray):
+            elif array:
                 program.constants[value] = data
             else:
                 replaced[value] = data
