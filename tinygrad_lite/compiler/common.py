@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Instruction, Program, Value, is_update, mapped, with_values
+from .program import Instruction, Program, Value, is_update, with_values
 
 
 def common_subexpressions(program: Program) -> Program:
@@ -31,14 +31,20 @@ def common_subexpressions(program: Program) -> Program:
 
 def _key(step: Instruction) -> Any:
     """Equal for steps that compute the same."""
+    return step.op, id(step.call), plain(step.args), plain(step.kwargs)
 
-    def plain(item: Any) -> Any:
-        if isinstance(item, Value):
-            return "value", id(item)
-        if isinstance(item, np.generic):  # before float: np.float64 is one
-            return item.dtype.str, item.tobytes()
-        if isinstance(item, float):
-            return "float", item.hex()  # 0.0 is not -0.0
-        return type(item).__name__, item
 
-    return step.op, id(step.call), repr(mapped((step.args, step.kwargs), plain))
+def plain(item: Any) -> Any:
+    if type(item) is Value:
+        return item
+    if isinstance(item, (tuple, list)):
+        return type(item), *map(plain, item)
+    if isinstance(item, dict):
+        return *item, *map(plain, item.values())
+    if isinstance(item, slice):
+        return slice, plain(item.start), plain(item.stop), plain(item.step)
+    if isinstance(item, np.generic):
+        return item.dtype, item.tobytes()
+    if isinstance(item, float):
+        return item.hex()  # 0.0 is not -0.0
+    return type(item), repr(item)

@@ -170,7 +170,7 @@ class Arrays:
         self.arrays: dict[int, Value] = {}  # of a formula
         self.lane: dict[Value, int] = {}  # a number's place in the array of its formula
         self.replaced: dict[Value, Any] = {}  # numbers that were taken out of an array
-        self.gathered: dict[Any, tuple[dict[Value, int], Value]] = {}  # arrays of single numbers
+        self.gathered: dict[Any, tuple[Value, dict[Value, int]]] = {}  # arrays of single numbers
         self.picked: dict[Any, Value] = {}
         self.now: Any = None  # the instruction whose scope and line to note
 
@@ -243,8 +243,8 @@ class Arrays:
                     part = self.step("multiply", np.multiply, (many, part), (), part.dtype)
             else:
                 axis = {"axis": 1} if len(kept) > 1 else {}
-                rows = self.pick(c.source, index if axis else index[0])
-                part = self.step("sum", np.sum, (rows,), rows.shape[:-1], rows.dtype, **axis)
+                x = self.pick(c.source, index if axis else index[0])
+                part = self.step("sum", np.sum, (x,), x.shape[:-1], x.dtype, **axis)
             parts.append(part)
         total = parts[0]
         for part in parts[1:]:

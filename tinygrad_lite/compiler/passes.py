@@ -1,4 +1,4 @@
-"""The passes in their order, until two rounds remove nothing."""
+"""The passes in their order, until a round changes nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from .recognition import one_hot_subtracted
 
 
 def optimised(program: Program) -> Program:
-    program, still = lanes(dead_code(program)), 0
-    while still < 2:
-        before = len(program.body)
+    program, before = lanes(dead_code(program)), None
+    while program.body != before:  # the same instructions
+        before = program.body
         for step in (guarded, common_subexpressions, constant_folding, algebra, dead_code):
             program = step(program)
-        still = still + 1 if len(program.body) == before else 0
     return dead_code(common_subexpressions(one_hot_subtracted(program)))

@@ -33,6 +33,7 @@ def _alone() -> int:
     return sys.getrefcount(item)
 
 
+PLAIN = frozenset({bool, int, float, str, type(None), np.float32, np.float64})
 ALONE = _alone()  # the references to what only a local variable holds
 
 
@@ -202,30 +203,45 @@ class Tracer:
         self, op: str, call: Callable[..., Any], args: Any, kwargs: Any, changes: bool = False
     ) -> Any:
         """Compute, and write the instruction down; its results as Symbols."""
-        result = call(*concrete(args, True), **concrete(kwargs, True))
+        numbers, operands = [], []
+        for item in args:  # a graph of numbers calls this 200,000 times, and pays for each line
+            number = item
+            if type(item) is Symbol and type(item.data) is not np.ndarray and not item.stale:
+                number, item = item.data, item.value
+            elif type(item) not in PLAIN:
+                number, item = concrete(item, True), mapped(item, self.operand)
+            numbers.append(number)
+            operands.append(item)
+        if kwargs:
+            result = call(*numbers, **concrete(kwargs, True))
+            kwargs = mapped(kwargs, self.operand)
+        else:
+            result = call(*numbers)
         several = isinstance(result, (tuple, list))
-        results = [
-            Symbol(self, data, Value(np.shape(data), np.asarray(data).dtype, None, weak(data)))
-            for data in (result if several else [result])
-        ]
-        given = args
-        args, kwargs = mapped((tuple(args), dict(kwargs)), self.operand)
-        if op in VIEWS and isinstance(given[0], Symbol):
-            base = given[0] if given[0].of is None else given[0].of
+        results = [self.symbol(data) for data in (result if several else [result])]
+        if op in VIEWS and isinstance(args[0], Symbol):
+            base = args[0] if args[0].of is None else args[0].of
             for symbol in results:
                 if np.may_share_memory(symbol.data, base.data):
                     symbol.of = base
-                    base.views.append(weakref.ref(symbol))
+                    base.views = [*base.views, weakref.ref(symbol)]
         scope = SCOPE.get()
         path = tuple(s.name for s in scope.path()) if scope is not None else ()
         outs = [symbol.value for symbol in results]
-        step = Instruction(op, call, args, kwargs, outs, several, path, user_line(), changes)
+        step = Instruction(
+            op, call, tuple(operands), dict(kwargs), outs, several, path, user_line(), changes
+        )
         self.program.body.append(step)
         if not several:
             return results[0]
         if hasattr(result, "_fields"):
             return type(result)(*results)
         return type(result)(results)
+
+    def symbol(self, data: Any) -> Symbol:
+        """What stands for a result."""
+        like = data if isinstance(data, (np.ndarray, np.generic)) else np.asarray(data)
+        return Symbol(self, data, Value(like.shape, like.dtype, None, weak(data)))
 
     def operand(self, item: Any) -> Any:
         """An argument as the instruction holds it."""
