@@ -128,7 +128,7 @@ class Compiled:
         except Exception as error:  # nothing was written yet
             self.missed += 1
             result = self.f(*args, **kwargs)  # it may say the same, more clearly
-            if not isinstance(error, Changed):
+            if not isinstance(error, (Changed, ArithmeticError, ValueError)):  # of floats
                 what = f"tg.compile: the recording failed, so the function itself ran: {error!r}"
                 warnings.warn(what, RuntimeWarning, stacklevel=2)
             return result

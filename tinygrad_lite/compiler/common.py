@@ -14,18 +14,19 @@ def common_subexpressions(program: Program) -> Program:
     constants: dict[Any, Value] = {}  # by content
     for value, data in program.constants.items():
         key = data.shape, data.dtype, data.tobytes()
-        replaced[value] = constants.setdefault(key, value)
+        if (first := constants.setdefault(key, value)) is not value:
+            replaced[value] = first
     seen: dict[Any, Instruction] = {}
     written = program.written()  # each of these needs an array of its own
     body = []
     for step in program.body:
         step = with_values(step, replaced)
         alone = step.changes or is_update(step) or any(out in written for out in step.outs)
-        first = step if alone else seen.setdefault(_key(step), step)
-        if first is step:
+        same = step if alone else seen.setdefault(_key(step), step)
+        if same is step:
             body.append(step)
         else:
-            replaced |= dict(zip(step.outs, first.outs, strict=True))
+            replaced.update(zip(step.outs, same.outs, strict=True))
     return program.rewritten(body, replaced)
 
 

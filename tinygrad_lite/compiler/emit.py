@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .floats import CALLED
 from .helpers import helper_sources
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
 from .symbol import TraceError
@@ -62,7 +63,8 @@ def source(program: Program, name: str) -> tuple[str, list[Value]]:
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
     body = ['"""Takes', *takes, '"""'] if takes else []
     body += [*writer.lines, f"return {results}"]
-    top = ["import numpy as np"]
+    mathematics = any("math." in CALLED.get(step.call, "") for step in program.body)
+    top = ["import math", ""] * mathematics + ["import numpy as np"]
     if writer.kernels:
         top = ["from __future__ import annotations", "", *top, *helper_sources(writer.kernels)]
     if program.guards:
@@ -374,7 +376,8 @@ class Writer:
             given = [*args, *kwargs.values()]
             self.kernels += [type(a) for a in given if _is_record(a)]
             return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
-        return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+        name = CALLED.get(step.call) or f"np.{numpy_name(step)}"
+        return f"{name}({self.texts(args, kwargs)})", ATOM
 
 
 def plain_numbers(step: Instruction) -> tuple[Any, ...]:
