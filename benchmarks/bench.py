@@ -74,6 +74,8 @@ ROWS = {
     "memory": Row("peak extra memory, CIFAR-10 network, batch 64, step", None, {"torch": (1.0,)}),
     "nodes": Row("backward through a chain of scalar operations, time per node",
         p.nodes, {LONG: (1.5,), LONGEST: (1.5,)}, SHORT),
+    "compiled-scalar": Row("compiled: micrograd's MLP(2, [16, 16, 1]), 100 points",
+        p.scalar, {"micrograd": (0.03,), OURS: ()}, "compiled"),
     "compiled-small": Row("compiled step, MLP 2-16-16-2, batch 1",
         lambda e: p.mlp(e, (2, 16, 16, 2), 1), {"hand": (1.1,), OURS: ()}, "compiled"),
     "compiled-mlp": Row("compiled step, MLP 784-128-64-10, batch 32",

@@ -74,7 +74,7 @@ def scalar(engine):
     """micrograd's own demo: MLP(2, [16, 16, 1]), max-margin loss, L2 penalty, 100 points."""
     from micrograd import nn
 
-    if engine == OURS:  # micrograd's classes, on our scalars
+    if engine != "micrograd":  # micrograd's classes, on our scalars
         import tinygrad_lite as tg
 
         nn.Value = lambda x: tg.tensor(float(x), requires_grad=True)
@@ -97,6 +97,7 @@ def scalar(engine):
         loss.backward()
         return loss
 
+    run = tg.compile(run) if engine == "compiled" else run
     return Program(run, lambda: [run(), *(p.grad for p in model.parameters())])
 
 

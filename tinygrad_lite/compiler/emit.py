@@ -360,6 +360,8 @@ class Writer:
             sign, binds = PREFIX[op]
             return f"{sign}{self.text(args[0], binds)}", binds
         first = self.text(args[0], ATOM) if args else ""
+        if op == "list":
+            return first, ATOM
         if op == "getitem":
             return f"{first}[{self.index(args[1])}]", ATOM
         if op == "transpose" and not any(a is not None for a in (*args[1:], *kwargs.values())):

@@ -9,15 +9,17 @@ after those inside it, so the instructions in the order of these numbers never w
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .program import ELEMENTWISE, Instruction, Program, Value, mapped, with_values
+from .entries import Write, entries, row_sums, shaped
+from .program import ELEMENTWISE, Instruction, Program, Value, mapped, values_in, with_values
 
 FEW = 16  # numbers: below that, operations on numbers are as fast as one on an array
 SUM = 4  # terms alike: from here on, additions one after the other are taken for a sum
@@ -51,12 +53,12 @@ class Formulas:
         self.steps: defaultdict[int, list[Instruction]] = defaultdict(list)
         self.sums: dict[Value, tuple[list[Any], list[Instruction]]] = {}  # with nobody asking yet
         self.terms: dict[Value, dict[int, list[Value]]] = {}  # of a sum of many terms, by formula
-        self.item: dict[Value, tuple[Value, int]] = {}  # of an array, and its place there
+        self.entry: dict[Value, tuple[Value, int]] = {}  # of an array, and its place there
         self.inner: dict[Value, list[Instruction]] = {}  # the additions that make up such a sum
         self.literal = self.number("literal")
         outside = self.number("outside")
         for value in (*program.inputs, *program.captured):
-            number = not value.shape and value.dtype == float and not value.weak
+            number = not value.shape and value.dtype == float
             self.of[value] = outside if number else self.number(value)
         for value in program.constants:
             self.of[value] = self.number(value)
@@ -65,19 +67,14 @@ class Formulas:
         return self.numbers.setdefault(formula, len(self.numbers))
 
     def add(self, step: Instruction) -> None:
-        item = self.entry(step)
-        if item is not None:
-            self.item[step.outs[0]] = item
-        if item is not None and not step.outs[0].shape and step.outs[0].dtype == float:
-            self.put(step, self.number(step))
-            self.of[step.outs[0]] = self.number(("item", item[0]))
+        if self.note_entry(step):
             return
         if not on_numbers(step):
             for value in step.inputs():
                 self.formula(value)
             self.put(step, self.number(step))
             return
-        if step.op != "add":
+        if step.op != "add" or step.outs[0].dtype != float:
             self.put(step, self.number((step.op, *[self.argument(step, a) for a in step.args])))
             return
         terms: list[Any] = []
@@ -105,20 +102,21 @@ class Formulas:
         number = step.op in VARIES and type(item) in NUMBERS and abs(item) <= 2**53
         return self.literal if number else (type(item), repr(item))
 
-    def entry(self, step: Instruction) -> tuple[Value, int] | None:
-        """For x[i] and x[i][j]: the array x, and the place of the entry, or of its first."""
+    def note_entry(self, step: Instruction) -> bool:
+        """Of x[i] and x[i][j], note the array x, and the place of the entry, or of its first."""
         if step.op != "getitem" or not isinstance(step.args[0], Value):
-            return None
+            return False
         source, index = step.args
         index = index if isinstance(index, tuple) else (index,)
         if not all(type(i) is int for i in index):
-            return None
-        size = math.prod(step.outs[0].shape)
-        place = 0
+            return False
+        place, (out,) = 0, step.outs
         for i, n in zip(index, source.shape, strict=False):
             place = place * n + i % n
-        base, start = self.item.get(source, (source, 0))
-        return base, start + place * size
+        base, start = self.entry.get(source, (source, 0))
+        self.entry[out] = base, start + place * math.prod(out.shape)
+        self.put(step, self.number(("entry", self.formula(source))))
+        return True
 
     def formula(self, value: Value) -> int:
         if value in self.sums:
@@ -148,7 +146,7 @@ def on_numbers(step: Instruction) -> bool:
     if out.shape or step.op not in ON_NUMBERS or out.dtype not in KINDS or out.weak or step.several:
         return False
     values = [a for a in step.args if isinstance(a, Value)]
-    simple = all(not v.shape and v.dtype in KINDS and not v.weak for v in values)
+    simple = all(not v.shape and v.dtype in KINDS for v in values)
     return simple and bool(values) and not step.kwargs and not step.changes
 
 
@@ -175,38 +173,54 @@ class Arrays:
         self.now: Any = None  # the instruction whose scope and line to note
 
     def program(self) -> Program:
-        terms, inner, old = self.formulas.terms, self.formulas.inner, self.old
-        for number, steps in sorted(self.formulas.steps.items()):
-            self.now = steps[0]
-            kinds = terms.get(steps[0].outs[0])
-            if len(steps) * max(map(len, kinds.values()) if kinds else [1]) < FEW:
-                if kinds:
-                    steps = [each for step in steps for each in inner[step.outs[0]]]
-                self.copy(steps)
-            elif kinds:
-                self.write_sums(number, steps, [terms[step.outs[0]] for step in steps])
+        steps, old = self.formulas.steps, self.old
+        stay = {number: self.few(each) for number, each in steps.items()}
+        asked = {*values_in([old.outputs, old.effects, old.guards])}
+        asked.update(v for each in stay.values() for step in each for v in step.inputs())
+        self.asked = Counter(self.formulas.of.get(v) for v in asked)
+        for number in sorted(steps):
+            self.now = steps[number][0]
+            if stay[number]:
+                self.copy(stay[number])
+            elif self.now.outs[0] in self.formulas.terms:
+                self.write_sums(number, [self.formulas.terms[s.outs[0]] for s in steps[number]])
             else:
-                self.write(number, steps)
-        if len(self.constants) == len(old.constants) and not self.arrays:
+                self.write(number, steps[number])
+        if all(stay.values()):
             return old
-        mapped([old.outputs, [v for _, v in old.effects], [v for v, _ in old.guards]], self.scalar)
+        mapped([old.outputs, old.effects, old.guards], self.scalar)
         return replace(old.rewritten(self.body, self.replaced), constants=self.constants)
 
+    def few(self, steps: list[Instruction]) -> list[Instruction]:
+        """The instructions of a formula, if they stay as they are."""
+        outs = [step.outs[0] for step in steps]
+        terms = self.formulas.terms.get(outs[0])
+        many = len(steps) * max(map(len, terms.values()) if terms else [1])
+        if many >= FEW and on_numbers(steps[0]):
+            return []
+        return [s for out in outs for s in self.formulas.inner[out]] if terms else steps
+
     def copy(self, steps: list[Instruction]) -> None:
-        """Instructions that stay as they are."""
         for step in steps:
             for value in step.inputs():
                 self.scalar(value)
             self.body.append(with_values(step, self.replaced))
 
     def scalar(self, item: Any) -> Any:
-        """A number, if need be taken out of its array."""
-        if not isinstance(item, Value):
-            return item
+        """A number, if need be taken out of its array, with the others if most are asked for."""
         if item in self.lane and item not in self.replaced:
-            args = self.arrays[self.formulas.of[item]], self.lane[item]
-            self.replaced[item] = self.step("getitem", operator.getitem, args, (), item.dtype)
-        return self.replaced.get(item, item)
+            number = self.formulas.of[item]
+            array, values = self.arrays[number], [s.outs[0] for s in self.formulas.steps[number]]
+            if 2 * self.asked[number] >= array.shape[0]:
+                outs = [Value((), array.dtype) for _ in range(array.shape[0])]
+                self.body.append(
+                    replace(self.now, op="list", call=list, args=(array,), outs=outs, several=True)
+                )
+                self.replaced.update((v, outs[self.lane[v]]) for v in values)
+            else:
+                args = array, self.lane[item]
+                self.replaced[item] = self.step("getitem", operator.getitem, args, (), item.dtype)
+        return self.replaced.get(item, item) if isinstance(item, Value) else item
 
     def step(self, op: str, call: Any, args: Any, shape: Any, dtype: Any, **kwargs: Any) -> Value:
         """Write an instruction."""
@@ -222,9 +236,9 @@ class Arrays:
         args = tuple([self.argument(c, kept, c.index[kept]) for c in columns])
         shape = kept.shape if len(kept) > 1 else ()
         out = self.step(first.op, first.call, args, shape, first.outs[0].dtype)
-        self.finish(number, steps, place, out)
+        self.finish(number, place, out)
 
-    def write_sums(self, number: int, steps: list[Instruction], terms: list[Any]) -> None:
+    def write_sums(self, number: int, terms: list[Any]) -> None:
         """Of each kind of terms one sum, along an axis if there are several results."""
         columns = []
         for kind in terms[0]:
@@ -237,24 +251,22 @@ class Arrays:
         parts = []
         for c in columns:
             index, many = c.index[kept], c.index.shape[1]
-            if many == 1 or c.source is None:
+            if c.source is None or (index == index[:, :1]).all():  # one term, over and over
                 part = self.argument(c, kept * many, index[:, 0])
                 if many > 1:
-                    part = self.step("multiply", np.multiply, (many, part), (), part.dtype)
+                    part = self.step("multiply", np.multiply, (many, part), part.shape, part.dtype)
             else:
-                axis = {"axis": 1} if len(kept) > 1 else {}
-                x = self.pick(c.source, index if axis else index[0])
-                part = self.step("sum", np.sum, (x,), x.shape[:-1], x.dtype, **axis)
+                part = self.sums(c.source, index)
             parts.append(part)
         total = parts[0]
         for part in parts[1:]:
             shape = np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (total, part)))
             total = self.step("add", np.add, (total, part), shape, np.dtype(float))
-        self.finish(number, steps, place, total)
+        self.finish(number, place, total)
 
-    def finish(self, number: int, steps: list[Instruction], place: Any, out: Value) -> None:
+    def finish(self, number: int, place: Any, out: Value) -> None:
         """Note where the numbers are now."""
-        values = [step.outs[0] for step in steps]
+        values = [step.outs[0] for step in self.formulas.steps[number]]
         if out.shape:
             self.arrays[number] = out
             self.lane.update(zip(values, place.tolist(), strict=True))
@@ -271,9 +283,9 @@ class Arrays:
         if not isinstance(first, Value) or all(item is first for item in items):
             return Column(items, None, np.zeros(len(items), np.int64))
         source, places = self.arrays.get(self.formulas.of[first]), self.lane
-        if source is None and first in self.formulas.item:
-            source = self.formulas.item[first][0]
-            places = {v: self.formulas.item[v][1] for v in items}
+        if source is None and first in self.formulas.entry:
+            source = self.formulas.entry[first][0]
+            places = {v: self.formulas.entry[v][1] for v in items}
         if source is None:
             source, places = self.gather(dict.fromkeys(map(self.scalar, items)))
             places = {v: places[self.scalar(v)] for v in items}
@@ -309,15 +321,24 @@ class Arrays:
         return self.picked[key]
 
     def entries(self, source: Value, index: Any) -> Value:
-        shape = index.shape
-        if np.array_equal(index.ravel(), np.arange(math.prod(source.shape))):
-            if source.shape == shape:
-                return source
-            return self.step("reshape", np.reshape, (source, shape), shape, source.dtype)
-        if len(source.shape) > 1:
-            source = self.pick(source, np.arange(math.prod(source.shape)))
-        args = source, self.constant(index)
-        return self.step("getitem", operator.getitem, args, shape, source.dtype)
+        source = shaped(source, (math.prod(source.shape),), write := self.like(source))
+        regular = entries(source, index, write)
+        if regular is not None:
+            return regular
+        return write("getitem", operator.getitem, (source, self.constant(index)), index.shape)
+
+    def sums(self, source: Value, index: Any) -> Value:
+        """The sum of each row of entries."""
+        write = self.like(source)
+        if len(index) == 1:
+            return write("sum", np.sum, (self.pick(source, index[0]),), ())
+        regular = row_sums(shaped(source, (math.prod(source.shape),), write), index, write)
+        if regular is not None:
+            return regular
+        return write("sum", np.sum, (self.pick(source, index),), index.shape[:1], axis=1)
+
+    def like(self, source: Value) -> Write:
+        return functools.partial(self.step, dtype=source.dtype)
 
 
 def order(columns: list[tuple[Any, bool]]) -> tuple[Any, Any]:
