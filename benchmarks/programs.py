@@ -192,6 +192,15 @@ def training(engine, build, shape, classes=10):
     return Program(run, lambda: [run(), *(p.grad for p in net.parameters())])
 
 
+def compiling(make, engine):
+    """Of the compiled program the first call, which records, optimises and compiles."""
+    program = make(engine)
+    if engine != "compiled":
+        return program
+    step = getattr(program.run, "func", program.run)
+    return program._replace(prepare=lambda: step.recordings.clear() or ())
+
+
 def lenet(nn):
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),

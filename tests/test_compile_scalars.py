@@ -210,14 +210,14 @@ def test_float32_stays():
     same(compiled(), step(), exact=False)
 
 
-def test_a_chain_of_100_000_operations():
+def test_a_chain_of_100_000_instructions():
     a, x = tg.tensor(0.99, requires_grad=True), tg.tensor(0.01, requires_grad=True)
 
     @tg.compile
     def step():
         v = x
         a.grad = x.grad = None
-        for _ in range(50_000):
+        for _ in range(17_000):
             v = v * a + x
         v.backward()
         return v
@@ -225,7 +225,7 @@ def test_a_chain_of_100_000_operations():
     step()
     a.data = np.float64(0.999)
     value = step()
-    n, r = 50_000, 0.999  # v = x (r^n + (1 - r^n) / (1 - r))
+    n, r = 17_000, 0.999  # v = x (r^n + (1 - r^n) / (1 - r))
     slope = n * r ** (n - 1) + (1 - r**n) / (1 - r) ** 2 - n * r ** (n - 1) / (1 - r)
     np.testing.assert_allclose(value.data, 0.01 * (r**n + (1 - r**n) / (1 - r)), rtol=1e-9)
     np.testing.assert_allclose(a.grad.data, 0.01 * slope, rtol=1e-9)
