@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_lite as tg
 from tests.test_compile import same
+from tinygrad_lite.compiler.entries import entries, row_sums
 
 RNG = np.random.default_rng(0)
 N = 40
@@ -67,8 +68,13 @@ def used_outside(w):
     return first[3] * first[4] + np.sum(np.stack(first[:4]) ** 2) + first[0] / first[1]
 
 
-def zeros_of_both_signs(w):
-    return sum(1 / (w[0] * w[0] + np.exp(w[1] * (0.0 if k % 2 else -0.0))) for k in range(N))
+def running(w):
+    """Sums on the way to a sum, of which each is used again; literals among the terms."""
+    total, squares = 0.0, 1
+    for x in POINTS:
+        total = total + neuron(w, x)
+        squares = squares + total * total + 0.5
+    return squares + 2 * sum(w)
 
 
 def recurrent(w):
@@ -88,7 +94,8 @@ LOSSES = {  # the loss, how many parameters, how many lines of source at most
     "other order": (other_order, 3, 160),
     "layers": (layers, 20, 80),
     "used outside": (used_outside, 3, 90),
-    "zeros": (zeros_of_both_signs, 2, 40),
+    "running": (running, 3, 400),
+    "literals": (lambda w: sum((w[0] * x for x, _ in POINTS), 2.0) ** 2 + 3 + w[0], 1, 30),
     "recurrent": (recurrent, 3, 120),
     "duplicates": (lambda w: sum(w[0] * w[1] for _ in range(N)) * np.exp(w[0] * w[1]), 2, 30),
     "quotients": (lambda w: sum((p / q) ** 3 for p in w for q in w), 5, 40),
@@ -130,20 +137,118 @@ def test_a_closed_form():
 
 def test_entries_of_arrays_and_second_order():
     def loss(w, x):
-        return sum(np.tanh(w * a) * b for a, b in x)
+        pairs = sum(np.tanh(w * a) * b for a, b in x)
+        return pairs + sum(np.exp(w * x[k, 1]) * x[-k, 0] for k in range(N))
+
+    def both(w, x):
+        return loss(w, x), tg.grad(tg.grad(loss))(w, x)
 
     x = np.array(POINTS)
-    compiled = tg.compile(lambda w, x: (loss(w, x), tg.grad(tg.grad(loss))(w, x)))
+    compiled = tg.compile(both)
     compiled(0.3, x)
-    same(compiled(0.7, x + 1), (loss(0.7, x + 1), tg.grad(tg.grad(loss))(0.7, x + 1)), exact=False)
-    assert compiled.source.count("\n") < 40
+    same(compiled(0.7, x + 1), both(0.7, x + 1), exact=False)
+    assert compiled.source.count("\n") < 60
     assert compiled.missed == 0
 
 
 def test_results_one_by_one():
+    """Truths are no numbers to be summed, and zeros have signs."""
+    w = parameters(9)
+
+    def several():
+        signs = [p * (-0.0 if k % 3 else 0.0) for p in w[:3] for k in range(N)]
+        v = [p * 2 for p in w]
+        truths = [(a > 0) + (a > b) + (b > 0.5) + (b < a) + (b < 0) for a in v for b in v]
+        return (
+            signs,
+            truths,
+            [neuron(w, x) for x in POINTS],
+            w[0] * np.zeros(3),
+            w[0] * -np.zeros(3),
+        )
+
+    compiled = tg.compile(several)
+    compiled()
+    for p in w:
+        p.data = -p.data
+    same(compiled(), several(), exact=False)
+    (mine, *_, plus, minus), (theirs, *_) = compiled(), several()
+    assert [np.signbit(v.data) for v in mine] == [np.signbit(v.data) for v in theirs]
+    assert (np.signbit(plus.data) != np.signbit(minus.data)).all()
+
+
+def test_as_micrograd_does():
+    """Inputs that are Tensors made inside, and .grad = 0: no gradient is kept for the inputs."""
     w = parameters(3)
-    compiled = tg.compile(lambda: [neuron(w, x) for x in POINTS] + [w[0] * x for x, _ in POINTS])
-    same(compiled(), [neuron(w, x) for x in POINTS] + [w[0] * x for x, _ in POINTS], exact=False)
+
+    def step():
+        inputs = [[tg.tensor(v, requires_grad=True) for v in x] for x in POINTS]
+        loss = sum(neuron(w, x) for x in inputs)
+        for p in w:
+            p.grad = 0
+        loss.backward()
+        return loss, *[p.grad for p in w]
+
+    compiled = tg.compile(step)
+    compiled()
+    first = [*compiled.recordings.values()]
+    for _ in range(2):
+        w[0].data = w[0].data + 0.1
+        same(compiled(), step(), exact=False)
+    assert [*compiled.recordings.values()] == first
+    assert len(first[0].program.captured) == 3
+    assert len(first[0].gradients) == 3
+
+
+@pytest.mark.parametrize(
+    ("index", "regular"),
+    [
+        (np.arange(24), True),
+        (np.arange(3, 19, 5), True),
+        (np.arange(20, 3, -4), True),
+        (np.arange(8)[::-1], True),
+        (np.repeat(np.arange(24), 3), True),
+        (np.tile(np.arange(4, 10), 3), True),
+        (np.tile(np.repeat([2, 5, 8], 2), 4), True),
+        (np.arange(24).reshape(2, 3, 4).transpose(1, 2, 0), True),
+        (5 + np.arange(12).reshape(3, 4).T, True),
+        (np.arange(24).reshape(2, 3, 4)[:, :2], False),
+        (np.array([0, 1, 2, 4, 5, 7]), False),
+        (np.array([0, 1, 3, 4, 5, 6]), False),
+        (np.array([3, 1, 2, 0, 3]), False),
+    ],
+)
+def test_entries(index, regular):
+    source = np.random.default_rng(0).normal(size=24)
+
+    def write(op, call, args, shape, **kwargs):
+        out = call(*args, **kwargs)
+        assert out.shape == shape
+        return out
+
+    found = entries(source, index, write)
+    assert (found is not None) == regular
+    if regular:
+        np.testing.assert_array_equal(found, source[index])
+
+
+@pytest.mark.parametrize(
+    ("rows", "regular"),
+    [
+        (np.arange(24).reshape(6, 4), True),
+        (np.arange(24).reshape(6, 4).T, True),
+        (np.arange(24).reshape(2, 3, 4).transpose(0, 2, 1).reshape(8, 3), True),
+        (7 + np.arange(12).reshape(3, 4), True),
+        (np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1).reshape(8, 3), False),
+        (np.array([[0, 1, 2], [3, 5, 6]]), False),
+    ],
+)
+def test_row_sums(rows, regular):
+    source = np.random.default_rng(0).normal(size=24)
+    sums = row_sums(source, rows, lambda op, call, args, shape, **kwargs: call(*args, **kwargs))
+    assert (sums is not None) == regular
+    if regular:
+        np.testing.assert_allclose(sums, source[rows].sum(axis=1))
 
 
 def test_updates_of_numbers():

@@ -16,7 +16,6 @@ import numpy as np
 
 from .program import Instruction, Program, Value, values_in
 
-KINDS = frozenset({np.dtype(float), np.dtype(bool)})
 WORTH = 3  # operations for each number that comes or goes: below that, converting costs more
 NAMES = ("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sinh", "cosh", "arctan")
 PYTHON: dict[str, Any] = {
@@ -72,7 +71,7 @@ def floats(program: Program) -> Program:
 def on_floats(step: Instruction, inside: set[Value]) -> bool:
     """Whether Python computes the same number, or raises an error."""
     (out, *more), op, args = step.outs, step.op, step.args
-    if out.shape or out.dtype not in KINDS or out.weak or more or op not in PYTHON or step.kwargs:
+    if out.shape or out.weak or more or op not in PYTHON or step.kwargs:
         return False
     values = [a for a in args if isinstance(a, Value)]
     if any(v.shape or (v.dtype != float and v not in inside) for v in values):

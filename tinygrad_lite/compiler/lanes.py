@@ -252,7 +252,7 @@ class Arrays:
         for c in columns:
             index, many = c.index[kept], c.index.shape[1]
             if c.source is None or (index == index[:, :1]).all():  # one term, over and over
-                part = self.argument(c, kept * many, index[:, 0])
+                part = self.argument(c, kept, index[:, 0])
                 if many > 1:
                     part = self.step("multiply", np.multiply, (many, part), part.shape, part.dtype)
             else:
