@@ -74,6 +74,8 @@ ROWS = {
     "memory": Row("peak extra memory, CIFAR-10 network, batch 64, step", None, {"torch": (1.0,)}),
     "nodes": Row("backward through a chain of scalar operations, time per node",
         p.nodes, {LONG: (1.5,), LONGEST: (1.5,)}, SHORT),
+    "compiled-scalar": Row("compiled: micrograd's MLP(2, [16, 16, 1]), 100 points",
+        p.scalar, {"micrograd": (0.03,), OURS: ()}, "compiled"),
     "compiled-small": Row("compiled step, MLP 2-16-16-2, batch 1",
         lambda e: p.mlp(e, (2, 16, 16, 2), 1), {"hand": (1.1,), OURS: ()}, "compiled"),
     "compiled-mlp": Row("compiled step, MLP 784-128-64-10, batch 32",
@@ -88,6 +90,16 @@ ROWS = {
         {OURS: (0.85,)}, "compiled", 1e-2),
     "compiled-memory": Row("peak extra memory, compiled CIFAR-10 step, batch 64", None,
         {OURS: (0.8,)}, "compiled"),
+} | {
+    f"compiling-{name}": Row(f"the call that compiles, {title}", partial(p.compiling, make),
+        {OURS: (50,)}, "compiled", 1e-2)
+    for name, title, make in [
+        ("scalar", "micrograd's MLP(2, [16, 16, 1]), 100 points", p.scalar),
+        ("mlp", "MLP 784-128-64-10, batch 32", lambda e: p.mlp(e, (784, 128, 64, 10), 32)),
+        ("lenet", "LeNet, batch 64", lambda e: p.training(e, p.lenet, (64, 1, 28, 28))),
+        ("cifar", "CIFAR-10 network, batch 64",
+            lambda e: p.training(e, p.cifar_net, (64, 3, 32, 32))),
+    ]
 }
 # fmt: on
 LABELS = {"hand": "NumPy by hand", "torch": "PyTorch", "jax": "JAX (jit)", "mygrad": "MyGrad"}
@@ -223,7 +235,9 @@ def cells(name, values):
             "≤ " + ", then ".join(map(str, aims)) if aims else "",
             shown(statistics.median(ours), name),
             shown(statistics.median(theirs), name),
-            f"{middle:.2f} ({low:.2f} to {high:.2f})",
+            "{:{form}} ({:{form}} to {:{form}})".format(
+                middle, low, high, form=".2f" if middle >= 0.1 else ".5f"
+            ),
             verdict if missed else "met" if aims else "",
         )
 

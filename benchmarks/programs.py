@@ -74,7 +74,7 @@ def scalar(engine):
     """micrograd's own demo: MLP(2, [16, 16, 1]), max-margin loss, L2 penalty, 100 points."""
     from micrograd import nn
 
-    if engine == OURS:  # micrograd's classes, on our scalars
+    if engine != "micrograd":  # micrograd's classes, on our scalars
         import tinygrad_lite as tg
 
         nn.Value = lambda x: tg.tensor(float(x), requires_grad=True)
@@ -97,6 +97,7 @@ def scalar(engine):
         loss.backward()
         return loss
 
+    run = tg.compile(run) if engine == "compiled" else run
     return Program(run, lambda: [run(), *(p.grad for p in model.parameters())])
 
 
@@ -189,6 +190,15 @@ def training(engine, build, shape, classes=10):
 
     run = tg.compile(run) if engine == "compiled" else run
     return Program(run, lambda: [run(), *(p.grad for p in net.parameters())])
+
+
+def compiling(make, engine):
+    """Of the compiled program the first call, which records, optimises and compiles."""
+    program = make(engine)
+    if engine != "compiled":
+        return program
+    step = getattr(program.run, "func", program.run)
+    return program._replace(prepare=lambda: step.recordings.clear() or ())
 
 
 def lenet(nn):

@@ -115,7 +115,7 @@ def test_the_plan_says_where_everything_is():
         ("w", "argument", 7),
         ("v0 = np.tanh(x @ w)", "new", 6),
         ("v1 = v0 - t", "new", 6),
-        ("loss = (v1 ** 2).mean()", "new", None),
+        ("loss = (v1 * v1).mean()", "new", None),
         ("dw = x.T @ (0.25 * v1 * (1 - v0 * v0))", "new", None),
         ("w -= 0.1 * dw", "in place", None),
     ]

@@ -146,7 +146,7 @@ SPELLED = {  # the operation: spellings of it, and their arguments
         lambda x, q: np.sum(-q * log_softmax(x)) / 4,
         lambda x, q: -(log_softmax(x) * q.detach()).sum(),
         lambda x, q: tg.losses.cross_entropy(x, softmax(q), fused=False),
-        lambda x, q: -np.sum(np.eye(3, dtype=x.dtype)[T] * log_softmax(x * q), axis=1),
+        lambda x, q: -np.sum(tg.tensor(np.eye(3, dtype=x.dtype))[T] * log_softmax(x * q), axis=1),
     ], X, Q),
     "sigmoid": ([
         sigmoid,
@@ -453,7 +453,8 @@ def passes(f, *args):
     """How many arrays of the size of the first argument are computed."""
     compiled = tg.compile(tg.value_and_grad(f))
     compiled(*args)
-    return sum(line.shape == args[0].shape for line in compiled.plan), compiled.source
+    shapes = [line.shape for line in compiled.plan if line.text]
+    return shapes.count(args[0].shape), compiled.source
 
 
 def test_the_textbook_formula_costs_what_the_operation_does():
@@ -463,9 +464,8 @@ def test_the_textbook_formula_costs_what_the_operation_does():
     assert count == passes(tg.losses.cross_entropy, x, t)[0] == 4
     lines = [line.strip() for line in source.splitlines()]
     start = lines.index("v0 = x - top")
-    assert lines[start + 1] == "np.exp(v0, out=v0)"  # the shifted logits become probabilities
-    assert [line for line in lines if line.startswith(("v0 *=", "v0[c, t] ="))]  # ... the gradient
-    assert "return " in lines[-2] + lines[-1]
+    assert lines[start + 1] == "np.exp(v0, out=v0)"  # the shifted logits become probabilities,
+    assert [line[:2] for line in lines[-3:]] == ["v0", "v0", "re"]  # ... and these the gradient
     assert lines[-1].endswith("v0")
 
 
@@ -474,5 +474,6 @@ def test_linear_and_relu_are_computed_in_place():
     x, w = np.ones((64, 32)), np.ones((32, 48))
     f = tg.compile(tg.grad(lambda w, b, x: np.sum(F.relu(x @ w + b) ** 2), argnums=(0, 1)))
     f(w, np.ones(48), x)
-    text = "v0 = x @ w; v0 += b; np.maximum(v0, 0, out=v0); v1 = 2.0 * v0; v1 *= v0 > 0"
-    assert text in "; ".join(line.strip() for line in f.source.splitlines())
+    text = "v0 = x @ w; v0 += b; np.maximum(v0, 0, out=v0); dv0 = 2.0 * v0; dv0 *= v0 > 0"
+    lines = [line.strip() for line in f.source.splitlines() if "#" not in line]
+    assert text in "; ".join(lines)

@@ -124,7 +124,7 @@ class Compiled:
         except Exception as error:  # nothing was written yet
             self.missed += 1
             result = self.f(*args, **kwargs)  # it may say the same, more clearly
-            if not isinstance(error, Changed):
+            if not isinstance(error, (Changed, ArithmeticError, ValueError)):  # of floats
                 what = f"tg.compile: the recording failed, so the function itself ran: {error!r}"
                 warnings.warn(what, RuntimeWarning, stacklevel=2)
             return result
@@ -216,23 +216,16 @@ class Recording:
         except Exception as error:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
-            changes = [(t, old, t._grad) for t, old in tracer.gradients.values()]
-            for t, old, new in changes:  # noqa: B007
-                t._grad = old
+            changes = tracer.restore()
         self.tensors = [(k, _ended(o)) for k, o in enumerate(outs) if isinstance(o, Tensor)]
         self.tree = rebuild(result, iter([None] * len(outs)))
+        del result, inside, keywords, stand_ins, outs, given, args, kwargs
         # Tensors whose .grad a call sets, and the place of its value
         self.gradients: list[tuple[Tensor, int | None]] = []
-        for t, old, new in changes:
-            if old is not None and {id(old), id(old._data)} & tracer.known.keys():
-                raise TraceError(
-                    "tg.compile: gradients would be added to a .grad from before the call: call "
-                    "zero_grad() inside the function, before backward()"
-                )
+        for t, new in tracer.renewed(changes):
             self.gradients.append((t, None if new is None else len(values)))
             values += [] if new is None else [new._data]
-        t = old = new = None
-        del result, inside, keywords, stand_ins, outs, changes, given, args, kwargs
+        t = new = None
         program = optimised(tracer.finish(values))
         del values
         tracer.refuse_what_is_kept()

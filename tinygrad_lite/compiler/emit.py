@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .buffers import HUGE, LARGE, Buffers, makes_new
+from .floats import CALLED
 from .helpers import helper_sources
 from .plan import Line, Plan
 from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
@@ -33,6 +34,7 @@ INFIX = {  # operation: sign, and how tightly it binds
 PREFIX = {"negative": ("-", 6), "invert": ("~", 6)}
 IN_PLACE = {op: INFIX[op][0] for op in ("add", "subtract", "multiply", "divide")}
 ATOM = 9  # how tightly names, calls and what is in brackets bind
+RESERVED = frozenset({*keyword.kwlist, *dir(builtins)})
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
 METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
@@ -76,7 +78,8 @@ def source(program: Program, name: str) -> Source:
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
     body = ['"""Takes', *takes, '"""'] if takes else []
     body += [*writer.lines, f"return {results}"]
-    top = ["import numpy as np"]
+    mathematics = any("math." in CALLED.get(step.call, "") for step in program.body)
+    top = ["import math", ""] * mathematics + ["import numpy as np"]
     if writer.kernels:
         top = ["from __future__ import annotations", "", *top, *helper_sources(writer.kernels)]
     if program.guards:
@@ -109,7 +112,7 @@ class Writer:
         self.kernels: list[Any] = []  # functions that are called whole
         self.names: dict[Value, str] = {}
         self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
-        self.taken = {"np", "math", "step", "Changed", *keyword.kwlist, *dir(builtins)}
+        self.taken = {"np", "math", "step", "Changed", *RESERVED}
         self.count: Counter[str] = Counter()
         self.rows = Plan()
         self.row: dict[Value, int] = {}  # the line of the plan that made a value
@@ -128,6 +131,7 @@ class Writer:
         hint = role if role == "c" else hint  # a name of the module's: no helper's may be hidden
         if not hint.isidentifier() or len(hint) > 30:
             hint = role
+        hint += "_" * (hint in RESERVED)
         name, start = hint, f"{hint}_" if hint[-1].isdigit() else hint
         while name in self.taken or name == "v":  # v0, v1, ... but w, w1, ...
             name = f"{start}{self.count[hint] + (hint != 'v')}"
@@ -404,6 +408,8 @@ class Writer:
             sign, binds = PREFIX[op]
             return f"{sign}{self.text(args[0], binds)}", binds
         first = self.text(args[0], ATOM) if args else ""
+        if op == "list":
+            return first, ATOM
         if op == "getitem":
             return f"{first}[{self.index(args[1])}]", ATOM
         if op == "transpose" and not any(a is not None for a in (*args[1:], *kwargs.values())):
@@ -422,7 +428,8 @@ class Writer:
             return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
         if op in METHODS and isinstance(args[0], Value) and not args[0].weak:
             return f"{first}.{op}({self.texts(args[1:], kwargs)})", ATOM
-        return f"np.{numpy_name(step)}({self.texts(args, kwargs)})", ATOM
+        name = CALLED.get(step.call) or f"np.{numpy_name(step)}"
+        return f"{name}({self.texts(args, kwargs)})", ATOM
 
 
 def same(a: Any, b: Any) -> bool:

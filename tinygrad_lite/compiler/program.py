@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Value:
     """An array or number that an instruction computes, or that comes from outside."""
 
@@ -30,7 +30,7 @@ class Value:
         return int(math.prod(self.shape) * np.dtype(self.dtype).itemsize)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Instruction:
     """outs = call(*args, **kwargs); args may nest Values in tuples, lists and slices."""
 
@@ -41,11 +41,14 @@ class Instruction:
     outs: list[Value]
     several: bool = False  # the call returns a sequence, one entry per out
     part: str = ""  # of the program: the modules and scopes it was recorded in, or their backward
-    line: str = ""  # the user's line that caused it
+    line: Any = ""  # the user's line that caused it
     changes: bool = False  # it writes into something outside, or draws random numbers
+    reads: list[Value] | None = field(default=None, init=False, repr=False)
 
-    def inputs(self) -> Iterator[Value]:
-        return values_in((self.args, self.kwargs))
+    def inputs(self) -> list[Value]:
+        if self.reads is None:
+            self.reads = list(values_in((self.args, self.kwargs)))
+        return self.reads
 
 
 @dataclass
@@ -104,14 +107,14 @@ def values_in(tree: Any) -> Iterator[Value]:
     todo = [tree]
     while todo:
         item = todo.pop()
-        if isinstance(item, Value):
+        if type(item) is Value:
             yield item
         elif isinstance(item, (tuple, list)):
-            todo.extend(reversed(item))
+            todo += item[::-1]
         elif isinstance(item, dict):
-            todo.extend(reversed(item.values()))
+            todo += reversed(item.values())
         elif isinstance(item, slice):
-            todo.extend((item.step, item.stop, item.start))
+            todo += (item.step, item.stop, item.start)
 
 
 def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
@@ -129,7 +132,7 @@ def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
 
 def with_values(step: Instruction, replaced: dict[Value, Any]) -> Instruction:
     """The instruction on other values; itself if none of its own was replaced."""
-    if not any(value in replaced for value in step.inputs()):
+    if replaced.keys().isdisjoint(step.inputs()):
         return step
     args, kwargs = mapped(
         (step.args, step.kwargs), lambda v: replaced.get(v, v) if isinstance(v, Value) else v

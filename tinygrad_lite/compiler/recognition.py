@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -187,11 +186,12 @@ class Graph:
         numbers, t = index
         if x.ndim != 2 or getattr(t, "shape", None) != (len(x),) or t.dtype.kind not in "iu":
             return None
-        known = isinstance(numbers, (np.ndarray, range))
-        if not known or not np.array_equal(numbers, np.arange(len(x))):
+        outside = isinstance(numbers, Symbol) and numbers.outer
+        known = numbers.data if outside else numbers
+        if not isinstance(known, (np.ndarray, range)) or not np.array_equal(known, range(len(x))):
             return None
-        if isinstance(numbers, np.ndarray):
-            self.tracer.assume(functools.partial(_counts, weakref.ref(numbers)))
+        if not isinstance(numbers, range):
+            self.tracer.counting.add(self.tracer.operand(numbers))
         return Term(t)
 
     def is_shift(self, term: Term, found: Found) -> bool:
@@ -255,7 +255,7 @@ class Graph:
             setattr(root, slot, getattr(made, slot))
         old = self.steps[root]
         was = self.made[old]
-        steps = [replace(step, scope=was.scope, line=was.line) for step in steps]
+        steps = [replace(step, part=was.part, line=was.line) for step in steps]
         self.new[old] = out._data.value, [*self.new.get(old, (old, []))[1], *steps]
         return True
 
@@ -332,9 +332,3 @@ def _laid_over(node: Node, moves: Any, shape: tuple[int, ...], axis: tuple[int, 
     except ValueError:
         return False
     return np.array_equal(numbers.reshape(wide), expected)
-
-
-def _counts(ref: weakref.ref[Any]) -> bool:
-    """Whether an array that somebody may have changed still holds 0, 1, 2, ..."""
-    array = ref()
-    return array is None or np.array_equal(array, np.arange(len(array)))

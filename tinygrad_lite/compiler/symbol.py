@@ -8,13 +8,15 @@ for a constant silently.
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
 import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,15 +38,33 @@ class TraceError(TypeError):
     """What a function does depends on numbers, so that one recording cannot stand for all calls."""
 
 
-def user_line() -> str:
-    """Where the user's code is at the moment: file, line and text."""
-    import linecache
+class UserLine(NamedTuple):
+    """A line of the user's code; its text is looked up only to show it."""
 
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        import linecache
+
+        text = linecache.getline(self.file, self.number).strip()
+        return f"{self.file}, line {self.number}: {text}"
+
+
+_line = functools.cache(UserLine)
+
+
+@functools.cache
+def is_ours(file: str) -> bool:
+    return file.startswith((PACKAGE, NUMPY))
+
+
+def user_line() -> UserLine:
+    """Where the user's code is at the moment."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, NUMPY)):
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
-    name, line = frame.f_code.co_filename, frame.f_lineno
-    return f"{name}, line {line}: {linecache.getline(name, line).strip()}"
+    return _line(frame.f_code.co_filename, frame.f_lineno)
 
 
 def weak(data: Any) -> bool:
@@ -76,16 +96,20 @@ def _refuse(symbol: Symbol, what: str, way: str) -> Any:
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of the recorded run: `data` has its numbers, `value` its place in the recording."""
 
-    __slots__ = ("__weakref__", "data", "of", "outer", "stale", "tracer", "value", "views")
+    # fmt: off
+    __slots__ = ("__weakref__", "data", "dtype", "of", "outer", "shape", "size", "stale", "tracer",
+                 "value", "views")
+    # fmt: on
     __hash__ = object.__hash__
     traced = True
 
     def __init__(self, tracer: Tracer, data: Any, value: Value) -> None:
         self.tracer, self.data, self.value, self.stale = tracer, data, value, False
+        self.shape, self.dtype, self.size = value.shape, value.dtype, math.prod(value.shape)
         tracer.symbols.append(weakref.ref(self))
         self.outer = False  # it stands for something outside, which is written into
         self.of: Symbol | None = None  # a view shares the memory of this array
-        self.views: list[weakref.ref[Symbol]] = []
+        self.views: Any = ()  # weak references
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -93,18 +117,16 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         inside = sys._getframe(1).f_code.co_filename.startswith((PACKAGE, NUMPY))
         return Symbol if inside else type(self.data)
 
-    shape = property(lambda self: self.value.shape)
-    dtype = property(lambda self: self.value.dtype)
-    ndim = property(lambda self: len(self.value.shape))
-    size = property(lambda self: int(np.prod(self.value.shape, dtype=int)))
-    itemsize = property(lambda self: self.value.dtype.itemsize)
+    ndim = property(lambda self: len(self.shape))
+    itemsize = property(lambda self: self.dtype.itemsize)
     base = None
     real = property(lambda self: self if self.dtype.kind != "c" else np.real(self))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if any(isinstance(item, ArrayMethods) for item in inputs):
-            return NotImplemented
-        written = [item for item in kwargs.pop("out", ()) if item is not None]
+        for item in inputs:
+            if isinstance(item, ArrayMethods):
+                return NotImplemented
+        written = [item for item in kwargs.pop("out", ()) if item is not None] if kwargs else ()
         if not all(isinstance(w, Symbol) for w in written):
             raise TraceError(
                 f"tg.compile cannot record that numpy.{ufunc.__name__} writes into a plain array: "
@@ -112,7 +134,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             )
         if method == "__call__" and ufunc.__name__ in PYTHON and not written and not kwargs:
             call: Any = PYTHON[ufunc.__name__]
-            python = all(weak(v) for v in concrete(inputs))
+            python = all(weak(v.data if type(v) is Symbol else v) for v in inputs)
             out = self.tracer.record(ufunc.__name__, call if python else ufunc, inputs, {})
         elif method == "__call__":
             out = self.tracer.record(ufunc.__name__, ufunc, inputs, kwargs)
@@ -202,7 +224,11 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        _refuse(self, "turning an array into a plain one", "use NumPy functions on it")
+        _refuse(
+            self,
+            "turning an array into a plain one",
+            "use NumPy functions on it, np.take(a, t, 0) for a[t]",
+        )
 
     def __bool__(self) -> bool:
         if sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # the engine's own question

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..array_methods import raw
 from ..mode import MODE, SCOPE
-from ..tensor import changed
+from ..tensor import Tensor, changed
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .recognition import recognise
@@ -41,6 +41,7 @@ def _alone() -> int:
     return sys.getrefcount(item)
 
 
+PLAIN = frozenset({bool, int, float, str, type(None), np.float32, np.float64})
 ALONE = _alone()  # the references to what only a local variable holds
 
 
@@ -50,10 +51,11 @@ class Tracer:
     def __init__(self) -> None:
         self.program = Program([], {}, {})
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
-        self.gradients: dict[int, tuple[Any, Any]] = {}  # Tensors, with the .grad they had before
+        self.gradients: dict[int, Any] = {}  # Tensors, the .grad before, and whether one was added
         self.world = World(self)  # what a replay takes for granted
         self.looked: dict[int, Any] = {}  # Tensors by a .grad from before the call
         self.symbols: list[weakref.ref[Symbol]] = []
+        self.counting: set[Value] = set()  # arrays that were taken to hold 0, 1, 2, ...
         self.overwritten: set[Value] = set()  # what arrays became when they were written into
         self.stepped: set[int] = set()  # parameters that an optimiser has changed
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
@@ -174,9 +176,31 @@ class Tracer:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         self.part = ""
         if id(tensor) not in self.gradients:
-            if new is not None:  # not cleared before: right only while there is none to add to
-                self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
-            self.gradients[id(tensor)] = tensor, tensor._grad
+            self.gradients[id(tensor)] = tensor, tensor._grad, isinstance(new, Tensor)
+
+    def restore(self) -> list[tuple[Any, Any, Any, bool]]:
+        """Put back all .grad; the Tensors, theirs before and in the recording, and if it added."""
+        changes = [(t, old, t._grad, added) for t, old, added in self.gradients.values()]
+        self.gradients.clear()
+        for t, old, _, _ in changes:
+            t._grad = old
+        return changes
+
+    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any]]:
+        """The Tensors whose .grad replays renew, and the new one; not those that nobody holds."""
+        while changes:
+            t, old, new, added = changes.pop()
+            known = sum(id(x) in self.known and self.known[id(x)][1] is t for x in (t, t._data))
+            if sys.getrefcount(t) <= ALONE + known:
+                continue
+            if old is not None and {id(old), id(old._data)} & self.known.keys():
+                raise TraceError(
+                    "tg.compile: gradients would be added to a .grad from before the call: call "
+                    "zero_grad() inside the function, before backward()"
+                )
+            if added:  # and not cleared before: right only while there is none to add to
+                self.world.assume(f"({{0}}._grad is None) is {old is None}", t)
+            yield t, new
 
     def finish(self, outputs: list[Any]) -> Program:
         """Tell what was there before the recording (it is read at every call) from what was made.
@@ -195,9 +219,11 @@ class Tracer:
             data, tensor, symbol, value = self.known.pop(key)
             became = symbol.value if symbol.value is not value else None
             del symbol
+            array = isinstance(data, np.ndarray)  # a number cannot change, if its Tensor cannot
             held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
             own = ALONE + (tensor is not None and tensor._data is data)
-            held = held or sys.getrefcount(data) > own or _base_held(data, views)
+            own += getattr(getattr(tensor, "_node", None), "out", None) is data
+            held = held or (array and sys.getrefcount(data) > own) or _base_held(data, views)
             if held and tensor is not None:
                 self.world.tensor(tensor)
                 if id(tensor) in self.looked:
@@ -208,15 +234,17 @@ class Tracer:
                     self.world.assume(f"{{0}}._data is {text}", tensor)
                 if tensor is not None:
                     read = functools.partial(getattr, tensor, "_data")
-                program.captured[value] = read or functools.partial(itself, data)
-                if became is not None and not isinstance(data, np.ndarray):
+                program.captured[value] = read = read or functools.partial(itself, data)
+                if value in self.counting:
+                    self.world.assume("{0}({1}(), {2})", np.array_equal, read, range(len(data)))
+                if became is not None and not array:
                     self.numbers.append((tensor, len(program.outputs)))
                     program.outputs.append(became)
                 elif became is not None:
                     program.effects.append((value, became))
                     if tensor is not None:
                         self.after.append(functools.partial(changed, tensor))
-            elif isinstance(data, np.ndarray):
+            elif array:
                 program.constants[value] = data
             else:
                 replaced[value] = data
@@ -244,33 +272,48 @@ class Tracer:
                 "tg.compile: an array is used that a recording has put in its place for a moment: "
                 f"record, by one call, before other threads use what it reads. {user_line()}"
             )
-        result = call(*concrete(args, True), **concrete(kwargs, True))
+        numbers, operands = [], []
+        for item in args:  # a graph of numbers calls this 200,000 times, and pays for each line
+            number = item
+            if type(item) is Symbol and type(item.data) is not np.ndarray and not item.stale:
+                number, item = item.data, item.value
+            elif type(item) not in PLAIN:
+                number, item = concrete(item, True), mapped(item, self.operand)
+            numbers.append(number)
+            operands.append(item)
+        if kwargs:
+            result = call(*numbers, **concrete(kwargs, True))
+            kwargs = mapped(kwargs, self.operand)
+        else:
+            result = call(*numbers)
         several = isinstance(result, (tuple, list))
-        results = [
-            Symbol(self, data, Value(np.shape(data), np.asarray(data).dtype, None, weak(data)))
-            for data in (result if several else [result])
-        ]
-        given = args
-        args, kwargs = mapped((tuple(args), dict(kwargs)), self.operand)
-        if op in VIEWS and isinstance(given[0], Symbol):
-            base = given[0] if given[0].of is None else given[0].of
+        results = [self.symbol(data) for data in (result if several else [result])]
+        if op in VIEWS and isinstance(args[0], Symbol):
+            base = args[0] if args[0].of is None else args[0].of
             for symbol in results:
                 if np.may_share_memory(symbol.data, base.data):
                     symbol.of = base
-                    base.views.append(weakref.ref(symbol))
+                    base.views = [*base.views, weakref.ref(symbol)]
         scope, part = SCOPE.get(), self.part
         if not part and scope is not None:
             part = " / ".join(s.name for s in scope.path())
         if not part and self.tracks and not MODE.get().record:
             part = "update"  # in a block of no_grad
         outs = [symbol.value for symbol in results]
-        step = Instruction(op, call, args, kwargs, outs, several, part, user_line(), changes)
+        step = Instruction(
+            op, call, tuple(operands), dict(kwargs), outs, several, part, user_line(), changes
+        )
         self.program.body.append(step)
         if not several:
             return results[0]
         if hasattr(result, "_fields"):
             return type(result)(*results)
         return type(result)(results)
+
+    def symbol(self, data: Any) -> Symbol:
+        """What stands for a result."""
+        like = data if isinstance(data, (np.ndarray, np.generic)) else np.asarray(data)
+        return Symbol(self, data, Value(like.shape, like.dtype, None, weak(data)))
 
     def operand(self, item: Any) -> Any:
         """An argument as the instruction holds it."""
