@@ -8,28 +8,21 @@ it out as NumPy source, and that source is what runs.
 
 from __future__ import annotations
 
-import builtins
 import functools
-import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..array_methods import raw
-from ..mode import MODE, RECORDING, mode
-from ..primitives import primitive
-from ..tensor import Node, Spec, Tensor, constant, leaf_node
+from ..mode import MODE, RECORDING
+from ..tensor import Tensor
 from ..transforms import leaves, rebuild
-from .emit import Changed, source
-from .passes import optimised
 from .plan import Plan
-from .program import Value
-from .symbol import Symbol, TraceError
-from .trace import Tracer, itself, refuse_unknown_shapes
+from .recording import DifferenceError, Recording
+from .replay import Changed
 
 KEPT = 16  # recordings of one function, one per signature
 
@@ -82,10 +75,6 @@ def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
     return functools.partial(compile, check=check) if f is None else Compiled(f, check)
 
 
-class DifferenceError(ValueError):
-    """With `check=True`: the recording computed something else than the function."""
-
-
 class Compiled:
     """What `tg.compile(f)` returns. Call it as f."""
 
@@ -118,7 +107,9 @@ class Compiled:
             self.recordings.move_to_end(key)
             self.latest = recording
         try:
-            return recording.checked(self.f, args, kwargs) if self.check else recording(given)
+            return (
+                recording.checked(self.f, args, kwargs) if self.check else recording.replay(given)
+            )
         except DifferenceError:
             raise
         except Exception as error:  # nothing was written yet
@@ -165,179 +156,3 @@ def _signature(x: Any) -> Any:
 
 
 PLAIN = (bool, int, complex, str, bytes, type(None), type(Ellipsis), slice)
-
-
-def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
-    """A name for each leaf of the arguments, from f's parameters."""
-    try:
-        bound = list(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        bound = []
-    for k, tree in enumerate([*args, *kwargs.values()]):
-        name = [*bound[: len(args)], *kwargs][k] if len(bound) >= len(args) else f"x{k}"
-        count = len(leaves(tree))
-        paths = _paths(tree) if isinstance(tree, dict) else [str(i) for i in range(count)]
-        yield from [name] if count == 1 else [f"{name}_{path}" for path in paths]
-
-
-def _paths(tree: dict[Any, Any]) -> list[str]:
-    return [
-        f"{key}" if len(leaves(branch)) == 1 else f"{key}_{i}"
-        for key, branch in tree.items()
-        for i in range(len(leaves(branch)))
-    ]
-
-
-class Recording:
-    """One run of f, written down, made shorter and compiled; calling it replays it."""
-
-    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any) -> None:
-        self.key = key
-        tracer = Tracer()
-        arrays = (Tensor, np.ndarray, np.generic)
-        self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
-        given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
-        stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
-        dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
-        direct = not any(isinstance(x, Tensor) for x in given) and len(dynamic) == len(given)
-        self.dynamic = None if direct else dynamic  # which of the arguments the source takes
-        inside, keywords = rebuild((args, kwargs), iter(stand_ins))
-        try:
-            watched = tracer.world.recorded(f, self.static)
-            with watched, mode(tracer=tracer, observers=(tracer,)):
-                result = f(*inside, **keywords)
-                outs = leaves(result)
-                values = [raw(o) for o in outs]
-            if list(map(id, leaves((inside, keywords)))) != list(map(id, stand_ins)):
-                raise TraceError(
-                    "tg.compile: the function changes a list or dict that is its argument, which a "
-                    "replay would not do: return the new values"
-                )
-        except Exception as error:
-            raise _cause(error) from None
-        finally:  # whatever happens, no Tensor of the user's keeps a stand-in
-            changes = tracer.restore()
-        self.tensors = [(k, _ended(o)) for k, o in enumerate(outs) if isinstance(o, Tensor)]
-        self.tree = rebuild(result, iter([None] * len(outs)))
-        del result, inside, keywords, stand_ins, outs, given, args, kwargs
-        # Tensors whose .grad a call sets, and the place of its value
-        self.gradients: list[tuple[Tensor, int | None]] = []
-        for t, new in tracer.renewed(changes):
-            self.gradients.append((t, None if new is None else len(values)))
-            values += [] if new is None else [new._data]
-        t = new = None
-        program = optimised(tracer.finish(values))
-        del values
-        tracer.refuse_what_is_kept()
-        refuse_unknown_shapes(program)
-        outputs = program.outputs
-        self.plain = [(k, v) for k, v in enumerate(outputs) if not isinstance(v, Value)]
-        self.numbers = [k for k, v in enumerate(outputs) if isinstance(v, Value) and not v.shape]
-        program.outputs = [v for v in program.outputs if isinstance(v, Value)]
-        self.holds = tracer.world.compiled(program)
-        self.program, self.tracer = program, tracer
-        self.source, extra, storage, self.plan = source(program, "step")
-        self.storage = [(v.shape, v.dtype) for v in storage]
-        self.spare: list[Any] = []  # arrays to compute in, while no call does
-        namespace: dict[str, Any] = {}
-        exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
-        namespace["Changed"] = Changed
-        self.function = namespace["step"]
-        read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
-        self.extra = [read[v] for v in extra]
-        self.draws = any(v.dtype == object for v in extra)
-
-    def __call__(self, given: Any) -> Any:
-        arrays = given if self.dynamic is None else [raw(given[k]) for k in self.dynamic]
-        if self.program.effects and self.tracer.world.clash(arrays):
-            raise Changed
-        extra = [read() for read in self.extra]
-        if self.storage:  # two threads have one each
-            room = self.spare.pop() if self.spare else [np.empty(*kind) for kind in self.storage]
-            extra += room
-        outs = list(self.drawing(arrays, extra) if self.draws else self.function(*arrays, *extra))
-        if self.storage:
-            self.spare.append(room)
-        for k, constant_ in self.plain:
-            outs.insert(k, np.copy(constant_) if isinstance(constant_, np.ndarray) else constant_)
-        for k in self.numbers:
-            if isinstance(outs[k], np.ndarray):
-                outs[k] = outs[k][()]
-        for do in self.tracer.after:
-            do()
-        for t, at in self.tracer.numbers:
-            t.data = t.dtype.type(outs[at])
-        for t, place in self.gradients:
-            t._grad = None if place is None else constant(outs[place])
-        for k, node in self.tensors:
-            outs[k] = constant(outs[k], node)
-        return outs[0] if self.tree is None else rebuild(self.tree, iter(outs))
-
-    def drawing(self, arrays: Any, extra: list[Any]) -> Any:
-        """Of a function that draws random numbers: if it fails, f itself will draw the same."""
-        bits = [g.bit_generator for g in extra if isinstance(g, np.random.Generator)]
-        states = [b.state for b in bits]
-        try:
-            return self.function(*arrays, *extra)
-        except Exception:
-            for b, state in zip(bits, states, strict=True):
-                b.state = state
-            raise
-
-    def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Replay, undo what that wrote, run f itself, and compare."""
-        written = [self.program.captured[v]() for v, _ in self.program.effects]
-        before = [np.copy(w) for w in written]
-        mine = [np.copy(raw(x)) for x in leaves(self(leaves((args, kwargs))))]
-        mine += [np.copy(w) for w in written]
-        for w, old in zip(written, before, strict=True):
-            np.copyto(w, old)
-        for undo in self.tracer.undo:
-            undo()
-        result = f(*args, **kwargs)
-        theirs = [raw(x) for x in leaves(result)] + written
-        for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-            tolerance = 1e-12 if np.asarray(b).dtype == float else 1e-4
-            if not np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0), True):
-                raise DifferenceError(
-                    f"tg.compile: result {k} differs from the function's own by "
-                    f"{np.max(np.abs(np.subtract(a, b))):.2g}: something that f reads changed "
-                    "without being an argument, a Tensor or an array"
-                )
-        return result
-
-
-def _no_graph(*_: Any) -> Any:
-    raise RuntimeError(
-        "the results of tg.compile carry no graph: call backward(), or tg.grad, inside the function"
-    )
-
-
-cut = primitive(lambda x: x, _no_graph, saves="-", name="compiled")
-
-
-def _ended(out: Tensor) -> Node | None:
-    """The node of a result that had a graph: it refuses to be differentiated."""
-    if out._node is None:
-        return None
-    kind = Spec(out.shape, out.dtype)
-    return Node(cut, leaf_node(kind), None, (), (kind,), {}, kind)
-
-
-def _cause(error: Exception) -> Exception:
-    """What the recording refused, though NumPy may have made another error of it."""
-    found: Any = error
-    while found is not None and not isinstance(found, TraceError):
-        found = found.__cause__ or found.__context__
-    return found or error
-
-
-def _stand_in(tracer: Tracer, x: Any, name: str) -> Any:
-    """What f gets in the place of an argument; static ones stay."""
-    if isinstance(x, Tensor):
-        return constant(tracer.input(x._data, x.name or name))
-    if isinstance(x, (np.ndarray, np.generic)) or type(x) is float:
-        return tracer.input(x, name)
-    if isinstance(x, np.random.Generator):
-        return tracer.generator(x)
-    return x

@@ -43,10 +43,6 @@ METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
 ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
 
 
-class Changed(Exception):
-    """A question that the engine asks of numbers has another answer than in the recording."""
-
-
 CHANGED = '''
 
 class Changed(Exception):

@@ -1,0 +1,114 @@
+"""The call that replays a recording, written out as a function of one line per thing handed over.
+
+Where arrays are small, loops over what a call reads, writes and returns take as long as NumPy. The
+one trick is the compiler's own: the loops run once, here, and what they would do is the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..tensor import Node, Tensor, changed, constant
+from ..transforms import rebuild
+from .program import Program, Value
+
+
+class Changed(Exception):
+    """A question that the engine asks of numbers has another answer than in the recording."""
+
+
+class Interface(NamedTuple):
+    """What goes into a replay and what comes out of it."""
+
+    arguments: list[tuple[int, bool]]  # which leaves the source takes; whether they are Tensors
+    extra: list[Callable[[], Any]]  # reads of the world, and long constants
+    storage: list[Value]  # arrays to compute in
+    outputs: list[Any]  # of the source (Values), or known now
+    results: list[tuple[bool, Node | None]]  # of f: whether Tensors, and of what Node
+    tree: Any  # ... and how they are nested
+    gradients: list[
+        tuple[Tensor, int | None]
+    ]  # the Tensors whose .grad to set, and to which output
+
+
+def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: Any) -> Any:
+    """The function of the list of the arguments' leaves that returns what f would."""
+    space: dict[str, Any] = {
+        "constant": constant, "changed": changed, "ndarray": np.ndarray, "copy": np.copy,
+        "rebuild": rebuild, "world": tracer.world, "Changed": Changed,
+    }  # fmt: skip
+
+    def bound(item: Any) -> str:
+        """A name for an object in the function."""
+        space[name := f"b{len(space)}"] = item
+        return name
+
+    lines, names = [], [f"o{k}" for k in range(len(face.outputs))]
+    given = [f"given[{k}]" + "._data" * tensor for k, tensor in face.arguments]
+    arrays = [a for a, v in zip(given, program.inputs, strict=True) if not v.weak]
+    if program.effects and arrays:  # an argument that shares memory with what is written into?
+        views = " or ".join(f"{a}.base is not None" for a in arrays)
+        ids = ", ".join(f"id({a})" for a in arrays)
+        near = f"world.owners is None or not world.owners.isdisjoint(({ids},))"
+        lines += [f"if ({views} or {near}) and world.clash([{', '.join(arrays)}]):"]
+        lines += ["    raise Changed"]
+    for read in face.extra:
+        if isinstance(read, partial) and read.func is getattr:
+            given.append(f"{bound(read.args[0])}.{read.args[1]}")
+        else:
+            given.append(f"{bound(read)}()")
+    if face.storage:
+        kinds = [(v.shape, v.dtype) for v in face.storage]
+        spare, new = bound([]), bound(lambda: [np.empty(*kind) for kind in kinds])
+        lines.append(f"room = {spare}.pop() if {spare} else {new}()  # two threads have one each")
+        given.append("*room")
+    draws = any(v.dtype == object for v in program.captured)
+    computed = [n for n, v in zip(names, face.outputs, strict=True) if isinstance(v, Value)]
+    call = f"{bound(partial(drawing, step) if draws else step)}({', '.join(given)})"
+    lines.append(f"{', '.join(computed)}, = {call}" if computed else call)
+    if face.storage:
+        lines.append(f"{spare}.append(room)")
+    for name, value in zip(names, face.outputs, strict=True):
+        if not isinstance(value, Value):
+            text = bound(value)
+            lines.append(f"{name} = {f'copy({text})' if isinstance(value, np.ndarray) else text}")
+        elif not value.shape:
+            lines.append(f"{name} = {name}[()] if {name}.__class__ is ndarray else {name}")
+    for do in tracer.after:
+        only = do.func is changed
+        lines.append(f"changed({bound(do.args[0])})" if only else f"{bound(do)}()")
+    for t, at in tracer.numbers:
+        lines.append(f"{(n := bound(t))}.data = {n}.dtype.type({names[at]})")
+    for t, place in face.gradients:
+        text = "None" if place is None else f"constant({names[place]})"
+        lines.append(f"{bound(t)}._grad = {text}")
+    texts = [
+        f"constant({n}{f', {bound(node)}' if node else ''})" if tensor else n
+        for n, (tensor, node) in zip(names, face.results, strict=False)
+    ]
+    tree = face.tree
+    if tree is None:
+        lines.append(f"return {texts[0]}")
+    elif type(tree) is tuple and all(branch is None for branch in tree):
+        lines.append(f"return ({''.join(f'{text}, ' for text in texts)})")
+    else:
+        lines.append(f"return rebuild({bound(tree)}, iter([{', '.join(texts)}]))")
+    source = "\n    ".join(["def replay(given):", *lines])
+    exec(compile(source, "<tg.compile: a call>", "exec"), space)
+    return space["replay"]
+
+
+def drawing(step: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what draws random numbers: if it fails, f itself will draw the same."""
+    bits = [g.bit_generator for g in arguments if isinstance(g, np.random.Generator)]
+    states = [b.state for b in bits]
+    try:
+        return step(*arguments)
+    except Exception:
+        for b, state in zip(bits, states, strict=True):
+            b.state = state
+        raise
