@@ -101,6 +101,7 @@ LOSSES = {  # the loss, how many parameters, how many lines of source at most
     "duplicates": (lambda w: sum(w[0] * w[1] for _ in range(N)) * np.exp(w[0] * w[1]), 2, 30),
     "quotients": (lambda w: sum((p / q) ** 3 for p in w for q in w), 5, 40),
     "second layer": (lambda w: sum(np.log(1 + p * p) for p in w) ** 2, 30, 60),
+    "choices": (lambda w: sum(np.where(p > q, p * q, np.abs(p)) for p in w for q in w), 7, 60),
     "few": (lambda w: np.sin(w[0]) * w[1] + w[2] ** 2 / w[0] - np.maximum(w[1], 0), 3, 50),
 }
 
