@@ -56,6 +56,8 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
     plain = op != "reshape" or (len(args) == 2 and not step.kwargs)
     if op in ("astype", "reshape", "broadcast_to", "copy", "positive") and alike(x, out) and plain:
         return x
+    if op == "getitem" and args[1] == () and alike(x, out) and out.shape:
+        return x
     if op == "swapaxes" and len(out.shape) == 2:  # an ordinary transpose, or nothing
         a, b = args[1:] or (step.kwargs["axis1"], step.kwargs["axis2"])
         turned = replace(step, op="transpose", call=np.transpose, args=(x,), kwargs={})

@@ -24,7 +24,7 @@ from .program import ELEMENTWISE, Instruction, Program, Value, mapped, values_in
 FEW = 16  # numbers: below that, operations on numbers are as fast as one on an array
 SUM = 4  # terms alike: from here on, additions one after the other are taken for a sum
 KINDS = frozenset({np.dtype(float), np.dtype(bool)})
-ON_NUMBERS = ELEMENTWISE | {"where", "astype"}
+ON_NUMBERS = ELEMENTWISE | {"where", "astype", "getitem"}  # x[()] of a number
 VARIES = frozenset({  # the operations whose literals may differ between lanes
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "equal", "not_equal", "less",
     "less_equal", "greater", "greater_equal",
@@ -104,7 +104,7 @@ class Formulas:
 
     def note_entry(self, step: Instruction) -> bool:
         """Of x[i] and x[i][j], note the array x, and the place of the entry, or of its first."""
-        if step.op != "getitem" or not isinstance(step.args[0], Value):
+        if step.op != "getitem" or not getattr(step.args[0], "shape", ()):
             return False
         source, index = step.args
         index = index if isinstance(index, tuple) else (index,)

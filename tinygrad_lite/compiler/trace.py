@@ -219,11 +219,11 @@ class Tracer:
             data, tensor, symbol, value = self.known.pop(key)
             became = symbol.value if symbol.value is not value else None
             del symbol
-            array = isinstance(data, np.ndarray)  # a number cannot change, if its Tensor cannot
+            array = isinstance(data, np.ndarray)
             held = sys.getrefcount(tensor) > ALONE if tensor is not None else False
             own = ALONE + (tensor is not None and tensor._data is data)
             own += getattr(getattr(tensor, "_node", None), "out", None) is data
-            held = held or (array and sys.getrefcount(data) > own) or _base_held(data, views)
+            held = held or sys.getrefcount(data) > own or _base_held(data, views)
             if held and tensor is not None:
                 self.world.tensor(tensor)
                 if id(tensor) in self.looked:
