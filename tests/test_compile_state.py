@@ -350,6 +350,23 @@ def test_other_threads_get_an_error_and_no_stand_in():
     np.testing.assert_array_equal(shared, A())
 
 
+def test_what_a_thread_has_for_itself():
+    own, found = threading.local(), []
+    own.m = A()
+    f = tg.compile(lambda x: x * own.m)
+    f(X)
+
+    def in_thread():
+        own.m = A(4)
+        found.append(f(X))
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found, [X * A(4)])
+    np.testing.assert_array_equal(f(X), X * A())
+
+
 def test_what_the_code_does_not_name_is_not_watched():
     """A loop's counter, also one with the name of a method that is called."""
 
