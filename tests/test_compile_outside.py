@@ -93,7 +93,7 @@ PLACES = {  # what is done first, what f computes, how the place is set, how it 
     "partial": ("", "p(x)", "p = functools.partial(np.multiply, new)", "p.args[0]"),
     "tuple": ("", "x * (t[0] * t[1])", "t = (new, 2)", "t[0]"), "named": ("", "x * t.v * t.n", "t = Named(new, 2)", "t.v"),
     "module": ("", "x * (user.v * 2)", "user.v = new", "user.v"), "dict": ("d = {}", "x * (d['v'] * 2)", "d['v'] = new", "d['v']"),
-    "odd key": ("d = {}", "x * d[1, 2]", "d[1, 2] = new", "d[1, 2]"), "values": ("d = {}", "x * sum(d.values())", "d['v'] = new", "d['v']"),
+    "odd key": ("d = {}", "x * d[1, 2]", "d[1, 2] = new", "d[1, 2]"), "braces": ("d = {}", "x * d['{0']", "d['{0'] = new", "d['{0']"), "values": ("d = {}", "x * sum(d.values())", "d['v'] = new", "d['v']"),
     "default dict": ("d = collections.defaultdict(int)", "x * d['v']", "d['v'] = new", "d['v']"),
     "user dict": ("d = collections.UserDict()", "x * d['v']", "d['v'] = new", "d['v']"),
     "list": ("d = [0, 1]", "x * d[0]", "d[0] = new", "d[0]"), "deque": ("d = collections.deque([0])", "x * d[0]", "d[0] = new", "d[0]"),

@@ -51,7 +51,7 @@ def schedule(compiled):
 
     step = compiled(step)
     for k in range(7):
-        yield step(X * k), w, b
+        yield step(X * k), w, b, [s["momentum_buffer"] for s in optimizer.state.values()]
         scheduler.step()
         if k == 2:
             optimizer.param_groups[1]["momentum"] = 0.5
@@ -127,15 +127,15 @@ def into_out(compiled):
         yield f(X * k)
 
 
-def aliases(compiled):
+def aliases(compiled, of):
     (w, v), optimizer = trainer(optim.SGD, lr=0.1)
-    detached, array = w.detach(), w.data
+    other = of(w)
 
     def step(x):
         optimizer.zero_grad()
         np.sum(x * w * v).backward()
         optimizer.step()
-        return detached * 2, array * 3
+        return other * 2
 
     step = compiled(step)
     for k in range(6):
@@ -144,6 +144,23 @@ def aliases(compiled):
             w.data = w.data * 2
         if k == 3:
             v.data = w.data
+
+
+def detached(compiled):
+    return aliases(compiled, lambda w: w.detach())
+
+
+def its_array(compiled):
+    return aliases(compiled, lambda w: w.data)
+
+
+def two_names(compiled):
+    options = {"a": A(), "b": None}
+    options["b"] = options["a"]
+    f = compiled(lambda x: options["a"] * x - options["b"])
+    for k in range(4):
+        yield f(X)
+        options["ab"[k % 2]] = A(k)
 
 
 def overlapping_arguments(compiled):
@@ -182,11 +199,11 @@ def tensors_read_in_other_ways(compiled):
 def gradients_from_before(compiled):
     w = tg.tensor(A(), requires_grad=True)
     f = compiled(lambda x: x * (1 if w.grad is None else 2 * w.grad))
-    for k in range(4):
+    for k in range(5):
         yield f(X)
         w.grad = None
-        if k != 1:
-            np.sum(w * w * k).backward()
+        if k != 3:
+            np.sum(w * w * (k + 1)).backward()
 
 
 def content(compiled):
@@ -194,12 +211,14 @@ def content(compiled):
 
     def f(x):
         x = x * 2 if 3 in modes else x + getattr(data, "missing", 1)
-        return [x * v for v in options.values()], np.frombuffer(data, np.uint8) * x
+        entries = [np.arctan2(0 * x, v) + x * v for v in options.values()]
+        return entries, np.frombuffer(data, np.uint8) * x * len(options), options["a"].astype(float)
 
     f = compiled(f)
     for change in (
         int, lambda: modes.add(3), lambda: options.update(a=options.pop("a")), lambda: options.pop("b"),
-        lambda: data.__setitem__(0, 9), lambda: options.update(c=float("nan")), lambda: options.update(c=-0.0),
+        lambda: options.update(a=np.arange(3)), lambda: options.update(a=A(4), b=options["a"]),
+        lambda: data.__setitem__(0, 9), lambda: options.update(c=float("nan")), lambda: options.update(c=0.0), lambda: options.update(c=-0.0),
     ):  # fmt: skip
         change()
         yield f(X)
@@ -207,6 +226,8 @@ def content(compiled):
 
 def methods(compiled):
     class Kind:
+        k = 2
+
         def times(self, x):
             return x * 2
 
@@ -215,11 +236,17 @@ def methods(compiled):
             return x * 5
 
     box = Kind()
-    f = compiled(lambda x: box.times(x) + abs(x))
+    world = {"box": box}
+    exec("def f(x): return box.times(x) + abs(x) * box.k", world)
+    f = compiled(world["f"])
     yield f(X)
     Kind.times = lambda self, x: x * 3
     yield f(X)
     box.__class__ = Other
+    yield f(X)
+    Other.k = 7
+    yield f(X)
+    world["abs"] = lambda x: x * 8
     yield f(X)
     box.times = lambda x: x * 4
     yield f(X)
@@ -231,7 +258,7 @@ def kinds(compiled):
 
 
 PROGRAMS = [
-    clipping, schedule, layers, generators, written_from_outside, into_out, aliases, overlapping_arguments,
+    clipping, schedule, layers, generators, written_from_outside, into_out, detached, its_array, two_names, overlapping_arguments,
     tensors_read_in_other_ways, gradients_from_before, content, methods, kinds,
 ]  # fmt: skip
 
@@ -275,6 +302,15 @@ def test_what_a_replay_would_not_do_is_refused_and_put_back(name):
     assert W.requires_grad
 
 
+def test_arrays_that_come_to_share_memory_are_refused():
+    box = types.SimpleNamespace(a=A(), b=A(1))
+    f = tg.compile(lambda x: np.add(box.a, x, out=box.a) * box.b)
+    np.testing.assert_array_equal(f(X[0]), (A() + X[0]) * A(1))
+    box.b = box.a[::-1]
+    with pytest.raises(TraceError, match="shares memory"):
+        f(X[0])
+
+
 def test_an_interrupt_leaves_everything_in_its_place():
     box = types.SimpleNamespace(m=A(), t=(A(), 1), d={"r": np.random.default_rng(0)}, stop=True)
 
@@ -312,6 +348,23 @@ def test_other_threads_get_an_error_and_no_stand_in():
     with pytest.raises(TraceError, match="changes error"):  # and is not None
         tg.compile(f)(X)
     np.testing.assert_array_equal(shared, A())
+
+
+def test_what_a_thread_has_for_itself():
+    own, found = threading.local(), []
+    own.m = A()
+    f = tg.compile(lambda x: x * own.m)
+    f(X)
+
+    def in_thread():
+        own.m = A(4)
+        found.append(f(X))
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found, [X * A(4)])
+    np.testing.assert_array_equal(f(X), X * A())
 
 
 def test_what_the_code_does_not_name_is_not_watched():

@@ -107,7 +107,8 @@ class World:
         place = id(how.get("owner", box)), how.get("item", True), key
         if place in self.known:
             return
-        item = repr(key) if type(key) in (int, str) else self.box(key)
+        simple = type(key) is int or (type(key) is str and key.isidentifier())
+        item = repr(key) if simple else self.box(key)
         text = f"{self.box(box)}[{item}]" if how.get("item", True) else f"{self.box(box)}.{key}"
         self.known[place] = text
         self.slots.append(slot := Slot(box, key, name, text, **how))

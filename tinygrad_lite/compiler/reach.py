@@ -3,7 +3,8 @@
 Of a module, a class or an object only those attributes are looked at that occur in the code that
 was reached, as a name or as a text: a counter of the training loop is none of the step's business.
 The one trick: more code means more names, so what has attributes is looked through again until
-nothing new is found.
+nothing new is found. What no code of the user's reads cannot be seen here: files, clocks, caches of
+functools, what other libraries' objects, and code in C, keep to themselves. `check=True` sees that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import random
 import sys
 import sysconfig
+import threading
 import weakref
 from array import array
 from collections import deque
@@ -149,6 +151,8 @@ class Walk:
             self.open.append((item, name))
             self.class_of(type(item), type(item).__name__)
             self.world.assume("{0}.__class__ is {1}", item, item.__class__)
+            if isinstance(item, threading.local):  # in another thread it holds something else
+                self.world.assume(f"{{0}}() == {threading.get_ident()}", threading.get_ident)
             if hasattr(item, "__dict__"):
                 self.world.container(vars(item), name)
         return None
