@@ -344,7 +344,7 @@ def mlp_gradients(engine):
 
 
 # Parts of networks, forward and backward
-def differentiate(leaves, function, *cotangent):
+def differentiate(leaves, function, *cotangent, compiled=lambda run: run):
     """Of a function of leaves, in the spelling that ours and PyTorch share."""
 
     def run():
@@ -354,6 +354,7 @@ def differentiate(leaves, function, *cotangent):
         out.backward(*cotangent)
         return out
 
+    run = compiled(run)
     return Program(run, lambda: [run(), *(leaf.grad for leaf in leaves)])
 
 
@@ -363,9 +364,10 @@ def cross_entropy(engine, *shape):
         run = partial(hand_numpy.cross_entropy, x, t)
         return Program(run, lambda: list(run()))
     tg, _, losses, constant = kit(engine)
-    t, options = constant(t), {"fused": False} if engine == "composed" else {}
+    t, options = constant(t), {"fused": False} if "composed" in engine else {}
     leaf = tg.tensor(x, requires_grad=True)
-    return differentiate([leaf], lambda x: losses.cross_entropy(x, t, **options))
+    compiled = {"compiled": tg.compile} if "compiled" in engine else {}
+    return differentiate([leaf], lambda x: losses.cross_entropy(x, t, **options), **compiled)
 
 
 def layer_norm(engine, *shape):

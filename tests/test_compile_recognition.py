@@ -3,6 +3,8 @@
 The oracle is the engine without compiling, which differentiates each formula as it is written.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from tinygrad_lite.backward import ancestors
 from tinygrad_lite.compiler.spellings import SPELLINGS, names
 from tinygrad_lite.compiler.trace import Tracer
 from tinygrad_lite.mode import mode
+from tinygrad_lite.primitives import BY_NAME, PRIMITIVES
 from tinygrad_lite.tensor import constant, leaf_node
 from tinygrad_lite.transforms import leaves
 
@@ -102,6 +105,9 @@ SPELLED = {  # the operation: spellings of it, and their arguments
         lambda x: (e := np.exp(x - np.max(x.detach(), 1)[:, None])) / np.sum(e, 1)[:, None],
         lambda x: (e := np.exp(x - x.data.max(1, keepdims=True))) / np.sum(e, 1)[:, None],
         lambda x: (e := np.exp(x - 5.0)) / np.sum(e, axis=1, keepdims=True),
+        lambda x: softmax(x - x.detach()[:1]),  # which is no shift
+        lambda x: F.softmax(1.0 - x),
+        lambda x: np.exp(np.sin(x)) / np.sum(np.exp(np.sin(x)), axis=1, keepdims=True),
         lambda x: softmax(x[0], 0) * x[1],
         lambda x: softmax(np.reshape(x, (2, 2, 3)), 1),
         lambda x: softmax(np.reshape(x, (2, 2, 3)), (0, 2)),
@@ -218,6 +224,8 @@ NOT = {  # the operation: what only looks like it, and the arguments
         lambda x, y: np.exp(x - x.data.max()) / np.sum(np.exp(x), axis=1, keepdims=True),
         lambda x, y: np.exp(x) / np.sum(np.exp(x)[:, 1:], axis=1, keepdims=True),
         lambda x, y: np.exp(x) / np.sum(np.exp(x)[::-1], axis=1, keepdims=True),
+        lambda x, y: np.exp(x)[::-1] / np.sum(np.exp(x), axis=1, keepdims=True),
+        lambda x, y: (e := np.exp(x), e.retain_grad(), e / np.sum(e, axis=1)[:, None])[2],
         lambda x, y: np.exp(x) / np.max(np.exp(x), axis=1, keepdims=True),
         lambda x, y: np.exp(x) / (np.sum(np.exp(x), axis=1, keepdims=True) + 1e-3),
         lambda x, y: np.exp(x) / np.mean(np.exp(x), axis=1, keepdims=True),
@@ -249,6 +257,9 @@ NOT = {  # the operation: what only looks like it, and the arguments
         lambda x, t: log_sum(x, 1, True) - picked(x, t),  # 4 x 4
         lambda x, t: log_sum(x, 1) - np.take_along_axis(x, t[:, None], axis=1),
         lambda x, t: log_sum(x) - picked(x.detach(), t),
+        lambda x, t: log_sum(x)[::-1] - picked(x, t),
+        lambda x, t: log_sum(x) - picked(x, t)[::-1],
+        lambda x, t: np.log(picked(softmax(x), t)[::-1]),
         lambda x, t: np.log(softmax(x[0], 0)[t]),
     ], X, T),
     "soft_cross_entropy": ([
@@ -257,11 +268,13 @@ NOT = {  # the operation: what only looks like it, and the arguments
         lambda x, q: np.sum(q[:, :1] * log_softmax(x), axis=1),
         lambda x, q: np.sum(q * (x - log_sum(x, 0)), axis=1),
         lambda x, q: np.sum(q + log_softmax(x), axis=1),
+        lambda x, q: np.sum(2.0 * log_softmax(x), axis=1) + np.sum(q),
         lambda x, q: np.mean(q * log_softmax(x), axis=1),
     ], X, Q),
     "sigmoid": ([
         lambda x: 1 / (1 + np.exp(-2 * x)),
         lambda x: 1 / (2 + np.exp(-x)),
+        lambda x: 1 / (1 + np.exp(-x)[::-1]),
         lambda x: 2 / (1 + np.exp(-x)),
         lambda x: np.exp(x) / (1 + np.exp(-x)),
         lambda x: 1 / (1 - np.exp(-abs(x) - 1)),
@@ -286,7 +299,7 @@ NOT = {  # the operation: what only looks like it, and the arguments
         lambda y, t: (y + t) ** 2,
     ], X, Q),
     "layer_norm": ([
-        lambda x, w: layer_norm(x, 0) * w,
+        lambda x, w: layer_norm(x, 0) * w * 2.0,
         lambda x, w: layer_norm(np.reshape(x, (2, 2, 3)), 1),
         lambda x, w: layer_norm(x, ddof=1) * w,
         lambda x, w: centred(x) / (np.sqrt(np.var(x, axis=1, keepdims=True)) + 1e-5) * w,
@@ -336,7 +349,33 @@ def test_a_row_is_an_equation(row):
         same(both(spellings, k), both(operation), exact=False)
 
 
-W = tg.tensor(X, requires_grad=True)
+def test_unsigned_targets_may_wrap():
+    def f(x, t):
+        return weighed(-t * np.log(sigmoid(x)) - (1 - t) * np.log(1 - sigmoid(x)))
+
+    for dtype in (np.uint8, np.int8):
+        t = np.arange(12, dtype=dtype).reshape(4, 3)
+        assert ("sigmoid_cross_entropy" in found(f, X, t)) == (dtype == np.int8)
+        check(f, X, t)
+
+
+def test_primitives_of_users_are_not_taken_for_ours():
+    draws = np.random.default_rng(0)
+    noisy = tg.primitive(lambda x: x * draws.uniform(), lambda g, out, x: g, name="noisy")
+    doubled = tg.primitive(lambda x: x * 2, lambda g, out, x: g * 2, name="doubled")
+    doubled.name = "softmax"
+    try:
+        once = found(lambda x: np.sum(softmax(noisy(x))), X)
+        assert "softmax" in once
+        two = found(lambda x: np.sum(np.exp(noisy(x)) / np.sum(np.exp(noisy(x)))), X)
+        assert "softmax" not in two  # they are not the same numbers
+        assert "log_softmax" not in found(lambda x: np.sum(np.log(doubled(x))), X)
+    finally:
+        for name in ("noisy", "doubled"):
+            del PRIMITIVES[BY_NAME.pop(name).function]
+
+
+W, SHIFT = (tg.tensor(v, requires_grad=True) for v in (X, Y[:, :1]))
 
 
 def loss(x, t):
@@ -392,7 +431,9 @@ def second_order_later(x, t):
 
 def learned_shift(x, t):
     """Its gradient is zero, but not missing."""
-    return tg.grad(lambda x, w: weighed(softmax(x - w)), argnums=(0, 1))(x, Y[:, :1])
+    W.grad = SHIFT.grad = None
+    weighed(softmax(W * x - SHIFT)).backward()
+    return W.grad, SHIFT.grad
 
 
 PROGRAMS = {
@@ -462,6 +503,9 @@ def test_the_textbook_formula_costs_what_the_operation_does():
     x, t = rng.normal(size=(64, 32)), rng.integers(0, 32, 64)
     count, source = passes(loss, x, t)
     assert count == passes(tg.losses.cross_entropy, x, t)[0] == 4
+    count, asking = passes(partial(tg.losses.cross_entropy, fused=False), x, t)
+    assert count == 4
+    assert "if s1 != s1:" in asking  # still, of what is computed now
     lines = [line.strip() for line in source.splitlines()]
     start = lines.index("v0 = x - top")
     assert lines[start + 1] == "np.exp(v0, out=v0)"  # the shifted logits become probabilities,

@@ -97,7 +97,8 @@ class Graph:
                 pairs = zip(node.parents, args, strict=True)
                 parents = [self.inner.get(n, n) if isinstance(n, Node) else v for n, v in pairs]
                 key = node.primitive, repr(mapped((parents, params), _identity))
-                self.inner[node] = firsts.setdefault(key, node)
+                alike = _deterministic(node.primitive.function)
+                self.inner[node] = firsts.setdefault(key, node) if alike else node
 
     # Matching
 
@@ -179,7 +180,7 @@ class Graph:
         if node.primitive is take_along_axis:
             t, axis = params["indices"], params.get("axis", -1)
             along = x.ndim > 1 and axis in (1, 1 - x.ndim)
-            return Term(t) if along and t.shape == (len(x), 1, *x.shape[2:]) else None
+            return Term(t) if along and np.shape(t) == (len(x), 1, *x.shape[2:]) else None
         index: Any = params.get("index")
         if node.primitive is not p.getitem or not isinstance(index, tuple) or len(index) != 2:
             return None
@@ -196,9 +197,9 @@ class Graph:
 
     def is_shift(self, term: Term, found: Found) -> bool:
         """Whether a term is constant along the axes, and no gradient is lost without it."""
-        x, shape = found["x"].value, np.shape(term.value)
-        wide = (1,) * (x.ndim - len(shape)) + shape
-        if np.broadcast_shapes(wide, x.shape) != x.shape:
+        x, shape = np.shape(found["x"].value), np.shape(term.value)
+        wide = (1,) * (len(x) - len(shape)) + shape
+        if np.broadcast_shapes(wide, x) != x:
             return False
         if any(wide[a] != 1 for a in found.get("axis", (1,))):
             return False
@@ -304,6 +305,12 @@ def _bound(pattern: Formula, terms: list[Term], params: Any, found: Found) -> Fo
         if given is None or this != given:
             return None
     return found
+
+
+def _deterministic(function: Any) -> bool:
+    """Whether it is NumPy's or ours: one of a user's may draw random numbers."""
+    module = getattr(function, "__module__", None) or "numpy"
+    return module.split(".")[0] in ("numpy", "_operator", __name__.split(".")[0])
 
 
 def _identity(item: Any) -> Any:

@@ -64,14 +64,15 @@ def _cross_entropy(x: Any, labels: Any, scale: Any, total: bool = False) -> Any:
 
 
 def _soft(x: Any, q: Any, total: bool = False, sign: int = 1) -> Any:
-    if q.shape == x.shape:
+    if np.shape(q) == x.shape:
         out = fast.soft_cross_entropy(x, q, total=total)
         return out if sign == 1 else -out
     return None
 
 
 def _logistic(x: Any, t: Any, weight: int) -> Any:
-    return fast.sigmoid_cross_entropy(x, t, weight, 1, total=False)
+    exact = getattr(t, "dtype", np.dtype(float)).kind in "if"  # 1 - t of unsigned t may wrap
+    return fast.sigmoid_cross_entropy(x, t, weight, 1, total=False) if exact else None
 
 
 def _standardised(x: Any, axis: Any, eps: Any) -> list[Any]:
@@ -92,7 +93,7 @@ def _layer_norm(x: Any, axis: Any, eps: Any) -> Any:
 
 
 def _affine(x: Any, w: Any, b: Any, eps: Any, ndim: Any) -> Any:
-    if all(v is None or v.shape == x.shape[-ndim:] for v in (w, b)):
+    if all(v is None or np.shape(v) == x.shape[-ndim:] for v in (w, b)):
         return fast.layer_norm(x, w, b, eps=eps, ndim=ndim)
     return None
 
