@@ -114,7 +114,7 @@ def test_the_package_stays_small():
 
     sizes = {name: code(PACKAGE / f"{name}.py") for name in CORE}
     assert sum(sizes.values()) <= 800, sizes
-    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 8600
+    assert sum(code(path) for path in PACKAGE.rglob("*.py")) <= 8900
 
 
 def test_importing_is_light():
