@@ -96,14 +96,15 @@ class Compiled:
             nested = repr(rebuild((args, kwargs), iter([None] * len(given))))
             key = nested, *map(_signature, given)
         recording = self.latest
-        if recording is None or key != recording.key or not recording.holds():
+        if recording is None or key != recording.key:
             recording = self.recordings.get(key)
-            if recording is None or not recording.holds():
-                if any(isinstance(x, Tensor) and x._node is not None for x in given):
-                    return self.f(*args, **kwargs)
-                recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
-                if len(self.recordings) > KEPT:
-                    self.recordings.popitem(last=False)
+        if recording is None or not recording.holds():
+            if any(isinstance(x, Tensor) and x._node is not None for x in given):
+                return self.f(*args, **kwargs)
+            recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
+            if len(self.recordings) > KEPT:
+                self.recordings.popitem(last=False)
+        if recording is not self.latest:
             self.recordings.move_to_end(key)
             self.latest = recording
         try:
