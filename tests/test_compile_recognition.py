@@ -505,7 +505,7 @@ def test_the_textbook_formula_costs_what_the_operation_does():
     assert count == passes(tg.losses.cross_entropy, x, t)[0] == 4
     count, asking = passes(partial(tg.losses.cross_entropy, fused=False), x, t)
     assert count == 4
-    assert "if s1 != s1:" in asking  # still, of what is computed now
+    assert "if loss != loss:" in asking  # still, of what is computed now
     lines = [line.strip() for line in source.splitlines()]
     start = lines.index("v0 = x - top")
     assert lines[start + 1] == "np.exp(v0, out=v0)"  # the shifted logits become probabilities,

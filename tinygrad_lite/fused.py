@@ -306,7 +306,7 @@ def _linear_relu_back(needs: Any, g: Array, out: Array, x: Array, w: Array, b: A
 
 def _sum_rows(g: Array, i: Array, shape: tuple[int, int]) -> Array:
     """A matrix in which row n is the sum of all g[k] with i[k] = n."""
-    out = np.zeros_like(g, shape=math.prod(shape))
+    out = np.zeros_like(i, g.dtype, shape=math.prod(shape))  # recorded, if i is
     places = np.expand_dims(i, -1).astype(np.intp) * shape[1] + np.arange(shape[1])
     np.add.at(out, places.ravel(), g.ravel())  # several times faster than with rows
     return out.reshape(shape)

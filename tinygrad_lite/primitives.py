@@ -335,7 +335,9 @@ def at_most_once(index: Any) -> bool:
 
 
 def _embed(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
-    out = np.zeros_like(g, shape=shape)
+    parts = index if isinstance(index, tuple) else (index,)
+    like = next((i for i in parts if hasattr(i, "traced")), g)  # recorded, if the index is
+    out = np.zeros_like(like, g.dtype, shape=shape)
     if at_most_once(index):
         out[index] = g
     else:

@@ -519,6 +519,7 @@ def _in_place(t: Tensor, primitive: Primitive, other: Any) -> Tensor:
     new = primitive.forward(mine, operand(other) if not isinstance(other, Tensor) else other.data)
     if tracer is not None:
         mine.become(new.astype(t.dtype))
+        changed(t)
         return t
     if np.shape(new) != t.shape:
         raise ValueError(f"in-place {primitive.name}: {np.shape(new)} does not fit into {t.shape}")

@@ -139,8 +139,12 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         elif method == "__call__":
             out = self.tracer.record(ufunc.__name__, ufunc, inputs, kwargs)
         elif method == "at":
-            self.update(f"{ufunc.__name__}.at", ufunc.at, *inputs[1:])
-            return None
+            if not isinstance(inputs[0], Symbol):
+                raise TraceError(
+                    f"tg.compile cannot record that numpy.{ufunc.__name__}.at writes into a plain "
+                    f"array: make it of what is recorded, np.zeros_like(x). {user_line()}"
+                )
+            return inputs[0].update(f"{ufunc.__name__}.at", ufunc.at, *inputs[1:])
         else:
             call = getattr(ufunc, method)
             out = self.tracer.record(f"{ufunc.__name__}.{method}", call, inputs, kwargs)

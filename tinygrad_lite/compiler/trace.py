@@ -157,6 +157,7 @@ class Tracer:
                 scratch = [self.outside(np.empty(p.shape, p.dtype)) for _ in range(2)]
                 w = self.outside(p._data, p)
                 optimizer.apply(w, g.astype(p.dtype), symbols, scratch, options)
+                changed(p)
 
     def generator(self, rng: Any, read: Callable[[], Any] | None = None) -> Any:
         """A generator whose draws are written down, to be drawn anew at every call."""
