@@ -324,8 +324,11 @@ def clip_grad_norm_(
     `error_if_nonfinite`: RuntimeError, and nothing changes, if the norm is infinite or NaN.
     """
     held = [(p, p.grad.data) for p in _tensors(parameters) if p.grad is not None]
-    norms = [np.linalg.norm(g.astype(np.float64).ravel(), float(norm_type)) for _, g in held]
-    total: Any = np.linalg.norm(np.stack(norms), float(norm_type)) if norms else 0.0
+    arrays = [g.astype(np.float64, copy=False).ravel() for _, g in held]
+    norms: Any = [np.linalg.norm(g, float(norm_type)) for g in arrays]
+    traced = norms and hasattr(norms[0], "traced")
+    norms = np.stack(norms) if traced else norms
+    total: Any = np.linalg.norm(norms, float(norm_type)) if held else 0.0
     if error_if_nonfinite and not np.isfinite(total):
         raise RuntimeError(f"the joint norm of the gradients is {total}")
     if not max_norm >= 0:
@@ -333,7 +336,7 @@ def clip_grad_norm_(
     scale = np.minimum(1.0, max_norm / (total + 1e-6))
     for p, g in held:
         p.grad = constant(g * scale.astype(g.dtype))
-    return total if hasattr(total, "traced") else float(total)
+    return total if traced else float(total)
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
