@@ -9,6 +9,7 @@ import pytest
 import tinygrad_lite as tg
 from tests.test_compile import same
 from tinygrad_lite.compiler.entries import entries, row_sums
+from tinygrad_lite.transforms import leaves
 
 RNG = np.random.default_rng(0)
 N = 40
@@ -339,3 +340,64 @@ def test_a_chain_of_100_000_instructions():
     np.testing.assert_allclose(value.data, 0.01 * (r**n + (1 - r**n) / (1 - r)), rtol=1e-9)
     np.testing.assert_allclose(a.grad.data, 0.01 * slope, rtol=1e-9)
     assert not re.search("np.float64.*\n.*np.float64.*\n.*np.float64.*\n.*np.float64", step.source)
+
+
+UNARY = (
+    np.tanh, np.sin, np.abs, lambda x: x**2, lambda x: -x, lambda x: x * 3, lambda x: 2 - x,
+    lambda x: 1 / (1 + x * x), lambda x: (x * x + 1) ** 0.5, lambda x: np.log(x * x + 1),
+    lambda x: np.maximum(x, 0.1), lambda x: np.where(x * 1 > 0, x, 0.1 * x), tg.functional.relu,
+)  # fmt: skip
+BINARY = (
+    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (b * b + 1),
+    lambda a, b: a + b + a, np.maximum, np.hypot,
+)  # fmt: skip
+
+
+def random_program(seed):
+    """Numbers from numbers, many at a time: in order, shuffled, or as sums of products."""
+    rng = np.random.default_rng(seed)
+    w, x = parameters(rng.integers(1, 30)), rng.normal(size=rng.integers(2, (6, 30)))
+    plan = rng.integers(1, 2**30, rng.integers(2, 8))
+
+    def loss(x):
+        pools = [[p * 1.0 for p in w], *[[tg.tensor(v) for v in row] for row in x]]
+        for step in plan:
+            rng = np.random.default_rng(step)
+            a, b = (pools[i] for i in rng.integers(len(pools), size=2))
+            n, kind = rng.integers(1, 45), rng.integers(4)
+            unary, binary = (table[rng.integers(len(table))] for table in (UNARY, BINARY))
+            i, j = rng.integers(len(a), size=n), rng.integers(len(b), size=n)
+            if kind == 0:
+                pools.append([unary(v) for v in a])
+            elif kind == 1:
+                pools.append([binary(a[k % len(a)], b[k % len(b)]) for k in range(n)])
+            elif kind == 2:
+                pools.append([binary(a[k], b[m]) for k, m in zip(i, j, strict=True)])
+            else:
+                few = range(n % 7 + 1)
+                pools.append([sum(a[i[k - t]] * b[j[t % n]] for t in few) for k in range(n)])
+        total = sum(np.tanh(v) for pool in pools for v in pool[1:]) + w[0]
+        return total, [pool[0] for pool in pools]
+
+    return w, x, loss
+
+
+@pytest.mark.parametrize("first", range(0, 100, 20))
+def test_random_programs(first):
+    for seed in range(first, first + 20):
+        w, x, loss = random_program(seed)
+
+        def step(x, w=w, loss=loss):
+            for p in w:
+                p.grad = None
+            total, some = loss(x)
+            total.backward()
+            return total, some, [p.grad for p in w]
+
+        compiled = tg.compile(step)
+        compiled(x)
+        for p in w:
+            p.data = p.data * 1.2 + 0.05
+        for mine, theirs in zip(leaves(compiled(1.1 * x)), leaves(step(1.1 * x)), strict=True):
+            np.testing.assert_allclose(mine.data, theirs.data, 1e-10, 1e-11)
+        assert (len(compiled.recordings), compiled.missed) == (1, 0)
