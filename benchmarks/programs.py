@@ -198,7 +198,7 @@ def compiling(make, engine):
     if engine != "compiled":
         return program
     step = getattr(program.run, "func", program.run)
-    return program._replace(prepare=lambda: step.recordings.clear() or ())
+    return program._replace(prepare=lambda: step.forget() or ())
 
 
 def lenet(nn):

@@ -121,6 +121,11 @@ class Compiled:
                 warnings.warn(what, RuntimeWarning, stacklevel=2)
             return result
 
+    def forget(self) -> None:
+        """Drop all recordings, and the storage that they keep: the next call records anew."""
+        self.recordings.clear()
+        self.latest = None
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a method: one recording per instance."""
         return self if instance is None else partial(self, instance)

@@ -31,6 +31,14 @@ def makes_new(step: Instruction) -> bool:
     return step.op in NEW or "." in step.op or gathers
 
 
+def can_write(step: Instruction) -> bool:
+    """Whether the result is large and can be written into a given array."""
+    (out, *_), op = step.outs, step.op
+    writes = (op in ELEMENTWISE and not step.kwargs) or op == "matmul"
+    plain = not out.weak and isinstance(out.dtype, np.dtype)
+    return writes and plain and math.prod(out.shape) >= HUGE
+
+
 class Buffers:
     """The arrays of one run of a program, while its steps are written down in order."""
 
@@ -47,6 +55,7 @@ class Buffers:
         self.owned: set[Value] = set()  # arrays that a line of ours made, for nobody else
         self.room: dict[Value, str] = {}  # values in kept storage, and its name
         self.storage: dict[str, Value] = {}  # the last value in each array of kept storage
+        self.origin: dict[Value, Value] = {}  # of what was written over another: the first of these
 
     def read(self, values: Iterable[Value]) -> None:
         for value in values:
@@ -85,10 +94,7 @@ class Buffers:
 
     def wants_room(self, step: Instruction) -> bool:
         """Whether the result is large, stays inside, and can be written into a given array."""
-        (out,) = step.outs
-        writes = (step.op in ELEMENTWISE and not step.kwargs) or step.op == "matmul"
-        plain = not out.weak and isinstance(out.dtype, np.dtype)
-        return writes and plain and math.prod(out.shape) >= HUGE and out not in self.handed_out
+        return can_write(step) and step.outs[0] not in self.handed_out
 
     def free_room(self, out: Value, read: set[Value]) -> str | None:
         """The name of kept storage of the result's kind that is free, and not read in this line."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .buffers import HUGE, LARGE, Buffers, makes_new
+from .buffers import HUGE, LARGE, Buffers, can_write, makes_new
 from .floats import CALLED
 from .helpers import helper_sources
 from .plan import Line, Plan
@@ -55,22 +55,26 @@ class Source(NamedTuple):
 
     text: str
     extra: list[Value]  # captured values and long constants
+    renewed: list[Value]  # results that are written into given arrays, or new ones
     storage: list[Value]  # arrays to compute in, made by the source itself unless they are given
     plan: Plan
 
 
-def source(program: Program, name: str) -> Source:
+def source(program: Program, name: str, gradients: Iterable[Any] = ()) -> Source:
+    """The program as the function `name`; of these results the caller may have arrays to reuse."""
     writer = Writer(program)
-    writer.take_arguments()
-    for place, step in enumerate(program.body):
-        writer.write(place, step)
-    results = writer.results()
-    writer.effects()
+    results = writer.write_all()
+    origins = {writer.buffers.origin.get(v, v): v for v in gradients if v in writer.makers}
+    origins = {v: last for v, last in origins.items() if can_write(writer.makers[v])}
+    if origins:  # where these begin is known now: write all again
+        writer = Writer(program, origins)
+        results = writer.write_all()
+    renewed = [f"{n}=None" for n in writer.renewed.values()]
     given = [*program.inputs, *writer.extra]
     kept = [
         f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.buffers.storage.items()
     ]  # made once, when the function is
-    head = f"def {name}({', '.join([*(writer.names[v] for v in given), *kept])}):"
+    head = f"def {name}({', '.join([*(writer.names[v] for v in given), *renewed, *kept])}):"
     takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
     body = ['"""Takes', *takes, '"""'] if takes else []
     body += [*writer.lines, f"return {results}"]
@@ -83,14 +87,17 @@ def source(program: Program, name: str) -> Source:
     top += ["", *writer.constants] if writer.constants else []
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
     text = re.sub(r"\n{4,}", "\n\n\n", text)
-    return Source(text, writer.extra, [*writer.buffers.storage.values()], writer.rows)
+    storage = [*writer.buffers.storage.values()]
+    return Source(text, writer.extra, [origins[v] for v in writer.renewed], storage, writer.rows)
 
 
 class Writer:
     """Turns instructions into lines, one after the other."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, origins: Iterable[Value] = ()) -> None:
         self.program = program
+        self.origins = set(origins)  # of results for which the caller may have an array
+        self.renewed: dict[Value, str] = {}  # ... and the names of these arrays
         self.makers = program.makers()
         for step in reversed(program.body):  # what becomes a gradient is named like one
             if is_update(step) and isinstance(step.args[0], Value):
@@ -135,6 +142,15 @@ class Writer:
         self.taken.add(name)
         self.names[value] = name
         return name
+
+    def write_all(self) -> str:
+        """All lines; the text of the results."""
+        self.take_arguments()
+        for place, step in enumerate(self.program.body):
+            self.write(place, step)
+        results = self.results()
+        self.effects()
+        return results
 
     def take_arguments(self) -> None:
         for value in [*self.program.inputs, *self.program.captured]:
@@ -228,6 +244,9 @@ class Writer:
                 room = room or self.name(Value(out.shape, out.dtype), "a")
                 self.buffers.keep(out, room)
                 text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
+            elif out in self.origins:
+                room = self.renewed[out] = self.name(Value(out.shape, out.dtype), "old")
+                text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
             self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
         self.buffers.made(step)
         return None
@@ -235,6 +254,7 @@ class Writer:
     def take_over(self, target: Value, out: Value) -> None:
         """`out` is written over `target`, and has its name from then on."""
         self.names[out] = self.names[target]
+        self.buffers.origin[out] = self.buffers.origin.get(target, target)
         self.buffers.keep(out, self.buffers.room.get(target))
 
     def write_update(self, step: Instruction) -> None:

@@ -92,13 +92,15 @@ class Recording:
         program.outputs = [v for v in outputs if isinstance(v, Value)]
         self.holds = tracer.world.compiled(program)
         self.program, self.tracer = program, tracer
-        self.source, extra, storage, self.plan = source(program, "step")
+        places = {k for _, k in gradients}
+        last = [v for k, v in enumerate(outputs) if k in places and outputs.count(v) == 1]
+        self.source, extra, renewed, storage, self.plan = source(program, "step", last)
         namespace: dict[str, Any] = {}
         exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
         namespace["Changed"] = Changed
         read = program.captured | {v: partial(itself, d) for v, d in program.constants.items()}
         reads = [read[v] for v in extra]
-        face = Interface(taken, reads, storage, outputs, results, tree, gradients)
+        face = Interface(taken, reads, renewed, storage, outputs, results, tree, gradients)
         self.replay = replay(namespace["step"], face, program, tracer)
         self.generators = [read[v] for v in extra if v.dtype == object]
 

@@ -6,6 +6,7 @@ one trick is the compiler's own: the loops run once, here, and what they would d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ class Interface(NamedTuple):
 
     arguments: list[tuple[int, bool]]  # which leaves the source takes; whether they are Tensors
     extra: list[Callable[[], Any]]  # reads of the world, and long constants
+    renewed: list[Value]  # outputs for which there may be an array to write into
     storage: list[Value]  # arrays to compute in
     outputs: list[Any]  # of the source (Values), or known now
     results: list[tuple[bool, Node | None]]  # of f: whether Tensors, and of what Node
@@ -39,7 +41,7 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
     """The function of the list of the arguments' leaves that returns what f would."""
     space: dict[str, Any] = {
         "constant": constant, "changed": changed, "ndarray": np.ndarray, "copy": np.copy,
-        "rebuild": rebuild, "world": tracer.world, "Changed": Changed,
+        "rebuild": rebuild, "world": tracer.world, "Changed": Changed, "spare": spare_gradient,
     }  # fmt: skip
 
     def bound(item: Any) -> str:
@@ -61,6 +63,9 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
             given.append(f"{bound(read.args[0])}.{read.args[1]}")
         else:
             given.append(f"{bound(read)}()")
+    for value in face.renewed:
+        t = next(t for t, k in face.gradients if k is not None and face.outputs[k] is value)
+        given.append(f"spare({bound(t)}, {value.shape}, {bound(value.dtype)})")
     if face.storage:
         kinds = [(v.shape, v.dtype) for v in face.storage]
         spare, new = bound([]), bound(lambda: [np.empty(*kind) for kind in kinds])
@@ -100,6 +105,31 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
     source = "\n    ".join(["def replay(given):", *lines])
     exec(compile(source, "<tg.compile: a call>", "exec"), space)
     return space["replay"]
+
+
+def _alone() -> int:
+    item = object()
+    return sys.getrefcount(item)
+
+
+ALONE = _alone()  # the references to what only a local variable holds
+
+
+def spare_gradient(t: Tensor, shape: Any, dtype: Any) -> Any:
+    """The array of the .grad that will be replaced, to write the new one into; None: a new array.
+
+    Only if nobody else holds it. From then on .grad is None, as after zero_grad.
+    """
+    g = t._grad
+    if g is None or sys.getrefcount(g) > ALONE + 1:  # and the Tensor
+        return None
+    a = g._data
+    if type(a) is not np.ndarray or sys.getrefcount(a) > ALONE + 1:
+        return None
+    fits = a.shape == shape and a.dtype == dtype and a.flags.carray and a.base is None
+    if fits:
+        t._grad = None
+    return a if fits else None
 
 
 def drawing(step: Callable[..., Any], *arguments: Any) -> Any:

@@ -23,6 +23,7 @@ from ..tensor import Tensor, changed
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .recognition import recognise
+from .replay import ALONE
 from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
@@ -36,13 +37,7 @@ COUNTED = frozenset({  # ... of the arguments after the first
 })  # fmt: skip
 
 
-def _alone() -> int:
-    item = object()
-    return sys.getrefcount(item)
-
-
 PLAIN = frozenset({bool, int, float, str, type(None), np.float32, np.float64})
-ALONE = _alone()  # the references to what only a local variable holds
 
 
 class Tracer:
