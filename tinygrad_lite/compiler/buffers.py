@@ -42,7 +42,11 @@ def can_write(step: Instruction) -> bool:
 class Buffers:
     """The arrays of one run of a program, while its steps are written down in order."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, apart: set[Value] | None) -> None:
+        self.apart = (
+            apart  # arrays that become results, not to be in kept storage; None: no storage
+        )
+        self.large = False  # whether there is something to write into given arrays
         self.left = program.uses()  # how often each value is still to be read
         self.shows: dict[Value, set[Value]] = {}  # a possible view: whose memory it may show
         for step in program.body:
@@ -94,7 +98,10 @@ class Buffers:
 
     def wants_room(self, step: Instruction) -> bool:
         """Whether the result is large, stays inside, and can be written into a given array."""
-        return can_write(step) and step.outs[0] not in self.handed_out
+        if self.apart is None or not can_write(step):
+            self.large |= can_write(step)
+            return False
+        return step.outs[0] not in self.handed_out | self.apart
 
     def free_room(self, out: Value, read: set[Value]) -> str | None:
         """The name of kept storage of the result's kind that is free, and not read in this line."""

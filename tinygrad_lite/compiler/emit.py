@@ -13,7 +13,7 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,13 @@ class Source(NamedTuple):
     plan: Plan
 
 
-def source(program: Program, name: str, gradients: Iterable[Any] = ()) -> Source:
+def source(program: Program, name: str, gradients: Collection[Any] = ()) -> Source:
     """The program as the function `name`; of these results the caller may have arrays to reuse."""
     writer = Writer(program)
     results = writer.write_all()
-    origins = {writer.buffers.origin.get(v, v): v for v in gradients if v in writer.makers}
-    origins = {v: last for v, last in origins.items() if can_write(writer.makers[v])}
-    if origins:  # where these begin is known now: write all again
-        writer = Writer(program, origins)
+    last = {writer.buffers.origin.get(v, v): v for v in program.outputs}
+    if writer.buffers.large:  # known now: in which steps the arrays of results begin
+        writer = Writer(program, set(last), {v for v, end in last.items() if end in gradients})
         results = writer.write_all()
     renewed = [f"{n}=None" for n in writer.renewed.values()]
     given = [*program.inputs, *writer.extra]
@@ -88,21 +87,23 @@ def source(program: Program, name: str, gradients: Iterable[Any] = ()) -> Source
     text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
     text = re.sub(r"\n{4,}", "\n\n\n", text)
     storage = [*writer.buffers.storage.values()]
-    return Source(text, writer.extra, [origins[v] for v in writer.renewed], storage, writer.rows)
+    return Source(text, writer.extra, [last[v] for v in writer.renewed], storage, writer.rows)
 
 
 class Writer:
     """Turns instructions into lines, one after the other."""
 
-    def __init__(self, program: Program, origins: Iterable[Value] = ()) -> None:
+    def __init__(
+        self, program: Program, apart: set[Any] | None = None, origins: Collection[Value] = ()
+    ) -> None:
         self.program = program
-        self.origins = set(origins)  # of results for which the caller may have an array
+        self.origins = origins  # of results for which the caller may have an array
         self.renewed: dict[Value, str] = {}  # ... and the names of these arrays
         self.makers = program.makers()
         for step in reversed(program.body):  # what becomes a gradient is named like one
             if is_update(step) and isinstance(step.args[0], Value):
                 step.args[0].of = step.args[0].of or step.outs[0].of
-        self.buffers = Buffers(program)
+        self.buffers = Buffers(program, apart)
         self.used = Counter(self.buffers.left)
         self.last = {v: k for k, step in enumerate(program.body) for v in step.inputs()}
         self.results_ = {v for v in program.outputs if isinstance(v, Value)}
@@ -244,7 +245,7 @@ class Writer:
                 room = room or self.name(Value(out.shape, out.dtype), "a")
                 self.buffers.keep(out, room)
                 text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
-            elif out in self.origins:
+            elif out in self.origins and can_write(step):
                 room = self.renewed[out] = self.name(Value(out.shape, out.dtype), "old")
                 text = f"np.{step.op}({self.texts(plain_numbers(step))}, out={room})"
             self.lines.append(f"{self.name(out, ROLES.get(step.op, 'v'))} = {text}")
