@@ -18,8 +18,10 @@ from tinygrad_lite.compiler import passes
 from tinygrad_lite.compiler.emit import source
 from tinygrad_lite.compiler.trace import Tracer
 from tinygrad_lite.dispatch import COMPOSITIONS, CONSTANT
+from tinygrad_lite.functional import raw
 from tinygrad_lite.mode import mode
 from tinygrad_lite.primitives import PRIMITIVES
+from tinygrad_lite.transforms import leaves
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,19 +79,25 @@ X = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 ARGUMENTS = {"x": X, "t": np.array([0, 2]), "w": np.ones(3)}
 
 
-def watch(f, *names, only="", x=X):
+def watch(f, *names, only="", **given):
     """Print the source of a recording of f before and after the last of some passes."""
-    tracer, listings = Tracer(), []
-    given = {**ARGUMENTS, "x": x}
-    symbols = [tracer.input(given[name], name) for name in inspect.signature(f).parameters]
-    with mode(tracer=tracer):
-        program = tracer.finish([f(*symbols)])
-    for name in names:
-        before, program = program, getattr(passes, name)(program)
-    for p in (before, program):
-        body = source(p, "step")[0].split('"""')[-1].strip("\n")
-        listings.append([line[4:] for line in body.splitlines() if re.search(only, line)])
-    width = max(map(len, listings[0]))
+    listings = []
+    given = {name: given.get(name, ARGUMENTS.get(name)) for name in inspect.signature(f).parameters}
+    for changed in (False, True):
+        tracer = Tracer()
+        if not changed and names[-1] == "recognition":
+            tracer.recognise = lambda *_: False
+        symbols = [tracer.input(x, name) for name, x in given.items()]
+        with mode(tracer=tracer, observers=(tracer,)):
+            program = tracer.finish([raw(out) for out in leaves(f(*symbols))])
+        for name in names if changed else names[:-1]:
+            program = getattr(passes, name, lambda p: p)(program)
+        top, body = source(program, "step").text.split("def step")
+        lines = re.findall(r"^(?:c|window)\d* = .*", top, re.M)
+        lines += body.split('"""')[-1].strip("\n").splitlines()
+        lines = [line.removeprefix("    ") for line in lines if re.search(only, line)]
+        listings.append([line for line in lines if not line.strip().startswith("#")])
+    width = max(map(len, listings[0]), default=0)
     for left, right in zip_longest(*listings, fillvalue=""):
         print(f"{left:{width}}  |  {right}".rstrip())
 

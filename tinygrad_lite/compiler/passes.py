@@ -1,4 +1,4 @@
-"""The passes in their order, until a round changes nothing, or two remove nothing."""
+"""The passes in their order; those that make it shorter, until two rounds remove nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from .program import Instruction, Program
 
 
 def optimised(program: Program) -> Program:
-    program, still = lanes(dead_code(program)), 0
+    program = pooled_convolution(simplified(lanes(dead_code(program))))
+    return floats(dead_code(program))
+
+
+def simplified(program: Program) -> Program:
     before: list[Instruction] = []
+    still = 0
     while still < 2 and program.body != before:
         before = program.body
         for step in (guarded, common_subexpressions, constant_folding, algebra, dead_code):
             program = step(program)
         still = still + 1 if len(program.body) == len(before) else 0
-    return floats(dead_code(pooled_convolution(program)))
+    return program

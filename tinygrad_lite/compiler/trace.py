@@ -57,12 +57,16 @@ class Tracer:
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
         self.made: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
+        self.pieces: weakref.WeakKeyDictionary[Any, Value] = weakref.WeakKeyDictionary()
         self.part = ""  # "backward of ...", while gradient rules run; "update"
         self.tracks = MODE.get().record
 
     def recognise(self, order: Any, wanted: Any) -> bool:
         """Called before a backward pass; whether that changed the graph."""
-        return recognise(self, order, wanted)
+        found = recognise(self, order, wanted)
+        if isinstance(out := order[-1].out, Symbol) and not out.shape:
+            out.value.name = out.value.name or "loss"  # the pass begins here
+        return found
 
     def input(self, data: Any, name: str) -> Symbol:
         weak = type(data) is float
@@ -103,11 +107,8 @@ class Tracer:
         """... of the step whose rules run next: what they compute is named after it ..."""
         path = [] if node.scope is None else [s.name for s in node.scope.path()]
         self.part = f"backward of {' / '.join(path)}" if path else "backward"
-        out, g = self.made.get(node), raw(g)
-        if isinstance(g, Symbol):
-            g.value.of = g.value.of or out
-        elif out is not None and not out.shape:  # the pass begins here
-            out.name = out.name or "loss"
+        if isinstance(g := raw(g), Symbol):
+            g.value.of = g.value.of or self.made.get(node)
 
     def contribution(self, node: Any, i: int, g: Any, piece: Any) -> None:
         """... and of every gradient on its way to an argument."""
@@ -115,6 +116,8 @@ class Tracer:
         if leaf.primitive is None and isinstance(piece, Symbol):
             out = leaf.out
             known = out.value if isinstance(out, Symbol) else self.known.get(id(out), (None,))[-1]
+            if (first := self.pieces.setdefault(leaf, piece.value)) is not piece.value:
+                first.of, known = None, None  # neither is all of the gradient
             piece.value.of = piece.value.of or known
 
     def lift(self, value: Any, tensor: Any) -> Any:
@@ -171,6 +174,8 @@ class Tracer:
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         self.part = ""
+        if isinstance(g := getattr(new, "_data", None), Symbol) and id(tensor._data) in self.known:
+            g.value.of = g.value.of or self.known[id(tensor._data)][-1]
         if id(tensor) not in self.gradients:
             self.gradients[id(tensor)] = tensor, tensor._grad, isinstance(new, Tensor)
 
