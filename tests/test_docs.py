@@ -95,8 +95,8 @@ def watch(f, *names, only="", **given):
         top, body = source(program, "step").text.split("def step")
         lines = re.findall(r"^(?:c|window)\d* = .*", top, re.M)
         lines += body.split('"""')[-1].strip("\n").splitlines()
-        lines = [line.removeprefix("    ") for line in lines if re.search(only, line)]
-        listings.append([line for line in lines if not line.strip().startswith("#")])
+        lines = [line.removeprefix("    ") for line in lines]
+        listings.append([x for x in lines if re.search(only, x) and not x.strip().startswith("#")])
     width = max(map(len, listings[0]), default=0)
     for left, right in zip_longest(*listings, fillvalue=""):
         print(f"{left:{width}}  |  {right}".rstrip())

@@ -62,8 +62,16 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
         a, b = args[1:] or (step.kwargs["axis1"], step.kwargs["axis2"])
         turned = replace(step, op="transpose", call=np.transpose, args=(x,), kwargs={})
         return x if a % 2 == b % 2 else turned
+    if op == "multiply" and step.kwargs == {}:
+        for k in (0, 1):  # exactly the same, and a shorter text
+            if is_number(args[k], -1, constants) and alike(args[1 - k], out):
+                return replace(step, op="negative", call=np.negative, args=(args[1 - k],))
     if op == "negative" and same:
         return before.args[0]
+    if op == "negative" and before is not None and before.op in ("sum", "mean"):
+        inner = makers.get(before.args[0])
+        if inner is not None and inner.op == "negative":  # -sum(-x)
+            return replace(before, args=(inner.args[0], *before.args[1:]), outs=step.outs)
     if op == "absolute" and before is not None and before.op == "negative":
         return replace(step, args=before.args)
     if op == "reshape" and same and len(args) == len(before.args) == 2 and not before.kwargs:

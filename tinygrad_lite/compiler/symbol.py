@@ -231,7 +231,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         _refuse(
             self,
             "turning an array into a plain one",
-            "use NumPy functions on it, np.take(a, t, 0) for a[t]",
+            "use NumPy functions on it, and tg.tensor(a)[t] for a[t]",
         )
 
     def __bool__(self) -> bool:
