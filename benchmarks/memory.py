@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py
 
-What a step needs beyond what was there before it, each in a fresh process after a first tiny step,
-or, traced, after a first step (which a compiled one records).
+What a step needs beyond what was there before it, each in a fresh process after a first tiny step;
+or, traced, what a second step needs beyond what was there before the first, which a compiled one
+records: the recording, and storage that is kept, count.
 Two meters: the growth of the resident set (Linux: its high-water mark, reset before the step), for
 every engine; and tracemalloc, for those whose arrays NumPy allocates.
 """
@@ -31,9 +32,10 @@ def measure(engine, meter):
     step(engine, 1)()  # loads, and allocates, what any step needs
     run = step(engine, 64)
     if meter == "tracemalloc":
+        tracemalloc.start()
         run()
         gc.collect()
-        tracemalloc.start()
+        tracemalloc.reset_peak()
         run()
         return tracemalloc.get_traced_memory()[1]
     gc.collect()
