@@ -84,6 +84,8 @@ class Graph:
         for node in order:
             if node.primitive is None or not isinstance(node.out, Symbol):
                 continue
+            if not any(getattr(value, "shape", ()) for value in node.args):
+                continue  # numbers only: lanes do more for them
             try:
                 args, params = mapped((node.args, node.params), tracer.operand)
             except TraceError:  # an array was written into that it shares memory with
