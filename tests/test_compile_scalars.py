@@ -357,7 +357,7 @@ def random_program(seed):
     """Numbers from numbers, many at a time: in order, shuffled, or as sums of products."""
     rng = np.random.default_rng(seed)
     w, x = parameters(rng.integers(1, 30)), rng.normal(size=rng.integers(2, (6, 30)))
-    plan = rng.integers(1, 2**30, rng.integers(2, 8))
+    plan = tuple(rng.integers(1, 2**30, rng.integers(2, 8)).tolist())  # an array would be an input
 
     def loss(x):
         pools = [[p * 1.0 for p in w], *[[tg.tensor(v) for v in row] for row in x]]
