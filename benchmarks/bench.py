@@ -138,10 +138,12 @@ LIMITS = {
     "PyTorch's, which build no columns, 27. Pooling gives back 8 of those 14 ms.",
     "layer-norm": "About 15 passes over 2.1 M entries at 0.05 to 0.35 ns make 9.4 ms: one pass "
     "per NumPy call, where PyTorch makes two in all.",
-    "compiled-small": "The rest is the call: the signature is looked up, arguments are handed over,"
-    " gradients put into .grad, and labels and NaN are asked for as without compiling.",
-    "compiled-mlp": "The gradients stay in .grad, so the update cannot be written into them, as the"
-    " hand-written code does; labels are looked up twice. JAX fuses what are separate passes here.",
+    "compiled-mlp": "The eight products alone take two thirds of the hand-written code's time (142 "
+    "of 213 µs), which is more than 0.6 of JAX's whole step, and about 0.35 of PyTorch's. Beside "
+    "them: the gradients stay in .grad, so that the update cannot be written into them, as by "
+    "hand, and takes one more array; labels and NaN are asked for; a call looks at 23 places that "
+    "may have changed. Beside 1.5 MB of arrays a line of Python costs twice what it does in a "
+    "small step.",
     "attention": "Seven batched products of 1.3 ms each are half of it; the row maximum, in "
     "rows of 128, takes 0.9 ms each time.",
 }
