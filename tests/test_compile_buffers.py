@@ -116,7 +116,7 @@ def test_the_plan_says_where_everything_is():
     assert [(line.text or line.name, line.buffer, line.last_use) for line in plan] == [
         ("x", "argument", 6),
         ("t", "argument", 4),
-        ("w", "argument", 7),
+        ("w", "outside", 7),
         ("v0 = np.tanh(x @ w)", "new", 6),
         ("v1 = v0 - t", "new", 6),
         ("loss = (v1 * v1).mean()", "new", None),

@@ -155,7 +155,8 @@ class Writer:
 
     def take_arguments(self) -> None:
         for value in [*self.program.inputs, *self.program.captured]:
-            self.note([value], self.name(value, "w"), "", "argument", ())
+            where = "outside" if value in self.program.captured else "argument"
+            self.note([value], self.name(value, "w"), "", where, ())
         self.extra = list(self.program.captured)
         for value, data in self.program.constants.items():
             text = constant_text(data)

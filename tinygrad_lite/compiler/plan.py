@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 class Line:
     """One line of the source: what is computed, where it lives, when it is read for the last time.
 
-    `buffer` is "new", "in place" (over an operand that nobody reads again), "view of x", or the
-    name of storage that is kept between calls. `reads` and `last_use` are numbers of lines;
-    `last_use` is None for what is handed out, and where nothing reads it.
+    `buffer` is "argument", "outside" (read anew at each call), "constant", "new", "in place" (over
+    an operand that nobody reads again), "view of x", or the name of storage that is kept between
+    calls. `reads` and `last_use` are numbers of lines; `last_use` is None for what is handed out,
+    and where nothing reads it.
     """
 
     name: str
@@ -65,7 +66,9 @@ class Plan(list[Line]):
                 scope = scopes.setdefault(path, Scope(name, scope))
             done = line.last_use is None
             kind = "input" if not line.text else "loss" if done else "operation"
-            where = "" if line.buffer in ("new", "argument", "constant") else line.buffer
+            if line.buffer == "outside" and line.shape:
+                kind = "parameter"
+            where = line.buffer if line.text and line.buffer != "new" else ""
             value = Spec(line.shape, line.dtype)
             card = Card(kind, line.text or line.name, where, "", value, scope)
             card.parents = list(line.reads)
