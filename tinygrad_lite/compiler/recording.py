@@ -27,7 +27,7 @@ class DifferenceError(ValueError):
     """With `check=True`: the recording computed something else than the function."""
 
 
-def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
+def argument_names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
     """A name for each leaf of the arguments, from f's parameters."""
     try:
         bound = list(inspect.signature(f).parameters)
@@ -56,7 +56,7 @@ class Recording:
         tracer = Tracer()
         arrays = (Tensor, np.ndarray, np.generic)
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
-        given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
+        given, names = leaves((args, kwargs)), list(argument_names(f, args, kwargs))
         stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
         dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
         taken = [(k, isinstance(given[k], Tensor)) for k in dynamic]
@@ -104,6 +104,16 @@ class Recording:
         self.replay = replay(namespace["step"], face, program, tracer)
         self.generators = [read[v] for v in extra if v.dtype == object]
 
+    def difference(self, names: list[str], key: Any) -> str:
+        """What is not as it was, for a person."""
+        if key == self.key:
+            return self.tracer.world.difference()
+        old, new = ([s for s in k if not isinstance(s, str)] for k in (self.key, key))
+        for name, was, now in zip(names, old, new, strict=len(old) == len(new)):
+            if was != now:
+                return f"the argument {name} was {_shown(was)}, now it is {_shown(now)}"
+        return "the arguments are nested, or named, in another way"
+
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
         written = [self.program.captured[v]() for v, _ in self.program.effects]
@@ -129,6 +139,17 @@ class Recording:
                     "without being an argument, a Tensor or an array"
                 )
         return result
+
+
+def _shown(signature: Any) -> str:
+    """One of the `_signature`s that make a key."""
+    kind, *rest = signature
+    if kind is Tensor or isinstance(kind, tuple):
+        shape, dtype = rest[:2] if kind is Tensor else signature
+        return f"{dtype} {shape}" + ", with requires_grad" * (rest[-1] is True)
+    if kind is float:
+        return "a float"
+    return f"{rest[0]:.40}" if isinstance(rest[0], str) else f"another {kind.__name__}"
 
 
 def _no_graph(*_: Any) -> Any:

@@ -52,7 +52,7 @@ class Tracer:
         self.symbols: list[weakref.ref[Symbol]] = []
         self.counting: set[Value] = set()  # arrays that were taken to hold 0, 1, 2, ...
         self.overwritten: set[Value] = set()  # what arrays became when they were written into
-        self.stepped: set[int] = set()  # parameters that an optimiser has changed
+        self.stepped: Counter[int] = Counter()  # steps in this call, by the state of a parameter
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
@@ -128,6 +128,8 @@ class Tracer:
         self.world.reach(optimizer, "the optimiser")
         for group in optimizer.param_groups:
             options = {name: group[name] for name in optimizer.defaults}
+            asked = len(self.program.guards)  # whether there is a momentum: `reach` assumes that
+            names = optimizer._names(group)
             for p in group["params"]:
                 if p._grad is None or p._node is None:
                     continue
@@ -136,23 +138,23 @@ class Tracer:
                         "tg.compile: an optimiser would use a gradient from before the call: call "
                         f"backward() inside the function. {user_line()}"
                     )
-                if id(p) in self.stepped:
-                    raise TraceError(f"tg.compile: a second step in one call. {user_line()}")
-                self.stepped.add(id(p))
                 g = p._grad._data
                 state = optimizer.state.setdefault(p, {"step": 0})
-                symbols = {"step": self.live(functools.partial(_step, state, 1), "t")}
-                for name in optimizer._names(group):
+                self.stepped[id(state)] += 1
+                step = functools.partial(_step, state, self.stepped[id(state)])
+                symbols = {"step": self.live(step, "t")}
+                for name in names:
                     if name not in state:
                         fill = group.get("initial_accumulator_value", 0)
                         state[name] = np.full(p.shape, fill, p.dtype)
-                    symbols[name] = self.outside(state[name])
+                    symbols[name] = self.outside(state[name], None, name)
                 self.after.append(functools.partial(_count, state, 1))
                 self.undo.append(functools.partial(_count, state, -1))
                 scratch = [self.outside(np.empty(p.shape, p.dtype)) for _ in range(2)]
                 w = self.outside(p._data, p)
                 optimizer.apply(w, g.astype(p.dtype), symbols, scratch, options)
                 changed(p)
+            del self.program.guards[asked:]
 
     def generator(self, rng: Any, read: Callable[[], Any] | None = None) -> Any:
         """A generator whose draws are written down, to be drawn anew at every call."""
