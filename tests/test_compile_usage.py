@@ -1,7 +1,8 @@
 """Programs as new users write them: eager and compiled agree, and nothing is recorded needlessly."""
 
+import dataclasses
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import tinygrad_lite as tg
 from tests.test_compile_outside import X, plain, same
 from tinygrad_lite import nn, optim
+from tinygrad_lite.compiler.symbol import TraceError
 
 Y = np.cos(X[:, :2])
 
@@ -57,7 +59,48 @@ def several_steps_in_a_call(compiled):
         yield steps(X * k), net.parameters(), [*optimizer.state_dict()["state"].values()]
 
 
-RECORDINGS = {one_cycle: 3, one_cycle_adam: 1, several_steps_in_a_call: 1}
+def averages_written_in_two_ways(compiled):
+    net, optimizer = trained(optim.SGD, lr=0.1)
+    slow = trained(optim.SGD, lr=0.1)[0]
+
+    @compiled
+    def step(x):
+        optimizer.zero_grad()
+        np.mean((net(x) - Y) ** 2).backward()
+        for p, q in zip(net.parameters(), slow.parameters(), strict=True):
+            p.data -= 0.1 * p.grad.data
+            q.data *= 0.9
+            q.data += 0.1 * p.data
+        return x * 1
+
+    for k in range(4):
+        yield step(X * k), net.parameters(), slow.parameters()
+
+
+def arrays_that_it_makes(compiled):
+    def f(x, t):
+        out, y = np.zeros((4, 3)), np.empty_like(x)
+        for k in range(3):
+            out[k] = x[0] * k
+        y[...] = np.asarray(x, float)
+        pair = np.array([[x[0, 0], 1], (2.0, x[1, 1])], np.float32)
+        return out, np.eye(4)[t], y, pair, np.array([x[0], x[1]]), np.array(x), np.arange(3)
+
+    f = compiled(f)
+    for k in range(3):
+        yield f(X * k, np.array([k, 3 - k, 1]))
+
+
+def one_hot(compiled):
+    f = compiled(tg.value_and_grad(lambda w, t: np.mean(np.eye(3)[t] * tg.logsumexp(w))))
+    for k in range(3):
+        yield f(X[0] * k, np.array([k, 2 - k]))
+
+
+RECORDINGS = {
+    arrays_that_it_makes: 1, one_hot: 1,
+    one_cycle: 3, one_cycle_adam: 1, several_steps_in_a_call: 1, averages_written_in_two_ways: 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("program", RECORDINGS, ids=lambda p: p.__name__)
@@ -70,6 +113,50 @@ def test_programs(program):
 
     same(*([plain(r) for r in program(how)] for how in (compiled, lambda f: f)))
     assert sum(f.recorded for f in made) == RECORDINGS[program]
+
+
+@dataclasses.dataclass
+class Pair:
+    a: Any
+    b: Any
+
+
+def net_and(*do):
+    net, optimizer = trained(optim.SGD, lr=0.1)
+
+    def f(x):
+        return [g(x, net, optimizer) for g in do][-1]
+
+    return f
+
+
+SCHEDULE = optim.StepLR(trained(optim.SGD, lr=0.1)[1], 1)
+MISTAKES = {  # the message, what leads to it, and what it says to do
+    "NumPy's functions": (lambda x: np.ma.array(x) * 2, lambda x: x * 2),
+    "print after the call": (lambda x: print(tg.tensor(x)) or x, lambda x: x),
+    "no text of numbers": (lambda x: f"{tg.tensor(x).sum():.3f}", lambda x: tg.tensor(x).sum()),
+    r"\.item\(\).*after the call": (lambda x: x.sum().item(), lambda x: x.sum()),
+    "decide after the call": (lambda x: 1 if np.isnan(x).any() else x, lambda x: np.isnan(x).any()),
+    r"draws from numpy\.random, which.*default_rng":
+        (lambda x: x + np.random.random(), lambda x: x + np.random.default_rng(0).random()),
+    "return them, in a tuple": (lambda x: Pair(x * 2, x), lambda x: (x * 2, x)),
+    r"scheduler's step.*after the call\. .*, line": (lambda x: SCHEDULE.step(), lambda x: x),
+    r"p\.data\[\.\.\.\] = value":
+        (net_and(lambda x, net, _: setattr(net.bias, "data", x[0, :2])),
+         net_and(lambda x, net, _: net.bias.data.__setitem__(..., x[0, :2]),
+                 lambda x, net, _: net.bias.data.__imul__(2) * 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_what_is_refused_and_what_to_do_instead(message):
+    wrong, right = MISTAKES[message]
+    with pytest.raises(TraceError, match=message) as caught:
+        tg.compile(wrong)(X)
+    told = "keeps" in str(caught.value) or "draws" in str(caught.value)  # after the run: no line
+    assert told or "test_compile_usage.py, line " in str(caught.value)
+    f = tg.compile(right)
+    same([plain(f(X * k)) for k in range(3)], [plain(right(X * k)) for k in range(3)])
 
 
 class Params(NamedTuple):

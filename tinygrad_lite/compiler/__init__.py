@@ -23,6 +23,7 @@ from ..transforms import leaves, rebuild
 from .plan import Plan
 from .recording import DifferenceError, Recording, argument_names
 from .replay import Changed
+from .symbol import PlainArrayError
 
 KEPT = 16  # recordings of one function, one per signature
 OFTEN = 20  # recordings with no replay in between: time to say so
@@ -135,7 +136,11 @@ class Compiled:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
+        try:
+            recording = Recording(self.f, args, kwargs, key)
+        except PlainArrayError:
+            recording = Recording(self.f, args, kwargs, key, creates=True)
+        self.recordings[key] = recording
         self.recorded, self.idle = self.recorded + 1, self.idle + 1
         if len(self.recordings) > KEPT:
             self.recordings.popitem(last=False)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tensor import Node
+from .creation import STAND_INS
 from .program import Program
 from .reach import Walk
 from .symbol import TraceError
@@ -91,6 +92,7 @@ class World:
         self.patched: int | None = None  # during the run: so many slots have their stand-ins
         self.arrays: list[tuple[Callable[[], Any], bool]] = []  # and whether a replay writes there
         self.owners: set[int] | None = set()  # of the memory written into; None: cannot be told
+        self.creates = False  # whether arrays that f makes are recorded from the start
         self.walk = Walk(self)
 
     # What is there
@@ -170,8 +172,9 @@ class World:
                 yield
                 for source, old in zip(self.random, before, strict=False):
                     if state(source) != old:
+                        name = getattr(source, "__name__", source)
                         raise TraceError(
-                            f"tg.compile: the function draws from {source!r}, which a replay would "
+                            f"tg.compile: the function draws from {name}, which a replay would "
                             "not do: use a Generator of your own, rng = np.random.default_rng(0)"
                         )
             finally:
@@ -214,6 +217,8 @@ class World:
 
     def stand_in(self, value: Any, read: Callable[[], Any], text: str, name: str) -> Any:
         """For an array a Symbol, for a generator a Random, also in tuples."""
+        if self.creates and id(value) in STAND_INS:
+            return STAND_INS[id(value)]
         if isinstance(value, np.ndarray):
             first = self.reads.setdefault(id(value), (read, text))[1]
             same = f"{text}.shape == {value.shape}"

@@ -51,9 +51,12 @@ def _paths(tree: dict[Any, Any]) -> list[str]:
 class Recording:
     """One run of f, written down, made shorter and compiled; calling it replays it."""
 
-    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any) -> None:
+    def __init__(
+        self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any, creates: bool = False
+    ) -> None:
         self.key = key
         tracer = Tracer()
+        tracer.world.creates = creates
         arrays = (Tensor, np.ndarray, np.generic)
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
         given, names = leaves((args, kwargs)), list(argument_names(f, args, kwargs))

@@ -170,6 +170,21 @@ class Tracer:
             self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
             self.looked[id(tensor._grad)] = tensor
 
+    def replace_data(self, tensor: Any, new: Any) -> None:
+        """Called for p.data = new, which p.data *= 2 ends with too."""
+        if new is not self.lift(tensor._data, tensor):
+            raise TraceError(
+                "tg.compile: p.data would become another array, but only what is written into it "
+                f"can be recorded: p.data[...] = value, p.data -= step. {user_line()}"
+            )
+
+    def once(self, what: str) -> None:
+        """Called by what changes Python's state."""
+        raise TraceError(
+            f"tg.compile: {what} inside the function would happen once, while it is recorded: "
+            f"do that after the call. {user_line()}"
+        )
+
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         self.part = ""
@@ -257,7 +272,7 @@ class Tracer:
             raise TraceError(
                 f"tg.compile: the function keeps {len(kept)} of the arrays that it computed "
                 f"outside itself (one is {kept[0].dtype} {kept[0].shape}), where later calls would "
-                "not renew them: return them instead"
+                "not renew them: return them, in a tuple, list or dict"
             )
         self.symbols.clear()
 
