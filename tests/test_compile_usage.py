@@ -82,6 +82,8 @@ def arrays_that_it_makes(compiled):
         out, y = np.zeros((4, 3)), np.empty_like(x)
         for k in range(3):
             out[k] = x[0] * k
+        for k in np.arange(2):
+            out[3, k] = x[1, k]
         y[...] = np.asarray(x, float)
         pair = np.array([[x[0, 0], 1], (2.0, x[1, 1])], np.float32)
         return out, np.eye(4)[t], y, pair, np.array([x[0], x[1]]), np.array(x), np.arange(3)

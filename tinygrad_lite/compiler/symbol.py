@@ -39,8 +39,8 @@ class TraceError(TypeError):
     """What a function does depends on numbers, so that one recording cannot stand for all calls."""
 
 
-class PlainArrayError(TraceError):
-    """Something wants a plain array, perhaps one that the function makes."""
+class NumbersError(TraceError):
+    """Something wants the numbers of an array: perhaps a plain array that the function makes."""
 
 
 class UserLine(NamedTuple):
@@ -103,7 +103,7 @@ def _refuse(symbol: Symbol, what: str, way: str) -> Any:
     if user_frame()[1] & {"__repr__", "__format__"}:
         why, way = "no text of numbers while recording", "return them, and print after the call"
     way += ", or a tuple instead of an array that never changes" * symbol.outer
-    raise TraceError(f"tg.compile: {why}: {way}. {user_line()}")
+    raise NumbersError(f"tg.compile: {why}: {way}. {user_line()}")
 
 
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
@@ -241,10 +241,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        try:
-            _refuse(self, "turning an array into a plain one", "use NumPy's functions on it")
-        except TraceError as error:
-            raise PlainArrayError(*error.args) from None
+        _refuse(self, "turning an array into a plain one", "use NumPy's functions on it")
 
     def __bool__(self) -> bool:
         if sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # the engine's own question
