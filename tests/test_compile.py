@@ -192,9 +192,8 @@ REFUSED = {
     "float": lambda x: x * float(x[0, 0]),
     "item": lambda x: tg.tensor(x) * x[0, 0].item(),
     "int": lambda x: x[: int(x[0, 0])],
-    "plain array": lambda x: np.asarray(x) * 2,
+    "plain array": lambda x: np.ma.array(x) * 2,
     "assignment into an argument": lambda x: x.__setitem__(0, 1.0),
-    "assignment into an array": lambda x: np.zeros(3).__setitem__(0, x[0, 0]),
     "mask": lambda x: x[x > 0],
     "nonzero": lambda x: np.sum(np.nonzero(x)[0]),
 }
@@ -213,6 +212,7 @@ def test_a_gradient_from_before_is_refused():
     @tg.compile
     def step(x):
         (w * x).backward()
+        return w.grad * 1
 
     with pytest.raises(TraceError, match="zero_grad"):
         step(2.0)
@@ -416,8 +416,8 @@ def test_state_moves_once_per_call():
         np.sum(w * x).backward()
 
     accumulate(np.ones(2))
-    with pytest.raises(TraceError, match="zero_grad"):
-        accumulate(np.ones(2))
+    accumulate(np.ones(2) * 2)
+    same(w.grad.data, np.ones(2) * 3)
     with pytest.raises(TraceError, match="gradient from before"):
         tg.compile(optimizer.step)()
 
@@ -468,7 +468,7 @@ def test_nothing_of_the_recording_stays_outside():
 
     history = []
     for f in (in_a_dictionary, in_a_tensor, lambda x: history.append(x) or x):
-        with pytest.raises(TypeError, match=r"changes|p -= step"):
+        with pytest.raises(TypeError, match=r"changes|p\.data -= step"):
             tg.compile(f)(np.ones(3))
     same(w.data, np.ones(3))
 

@@ -59,6 +59,64 @@ def several_steps_in_a_call(compiled):
         yield steps(X * k), net.parameters(), [*optimizer.state_dict()["state"].values()]
 
 
+def accumulated(compiled):
+    """Over calls, cleared outside; and of a network that the call does not train."""
+    net, optimizer = trained(optim.SGD, lr=0.1)
+    other, _ = trained(optim.SGD, lr=0.1)
+
+    @compiled
+    def backward(x):
+        loss = np.mean((other(net(x)[:, [0, 1, 1]]) - Y) ** 2)
+        loss.backward()
+        loss = loss * 1 + np.sum(net(x))
+        np.sum(net(x)).backward()
+        return loss
+
+    for k in range(7):
+        yield backward(X * k), [p.grad for p in (*net.parameters(), *other.parameters())]
+        if k % 3 == 2:
+            optimizer.step()
+            optimizer.zero_grad()
+            kept = other.weight.grad
+            yield kept
+
+
+def two_in_turn(compiled):
+    (one, first), (two, second) = trained(optim.SGD, lr=0.1), trained(optim.Adam, lr=0.1)
+
+    def critic(x):
+        second.zero_grad()
+        loss = np.mean(two(x) ** 2) - np.mean(two(one(x)[:, [0, 1, 0]].detach()))
+        loss.backward()
+        second.step()
+        return loss
+
+    def maker(x):
+        first.zero_grad()
+        loss = np.mean(two(one(x)[:, [0, 1, 0]]))
+        loss.backward()
+        first.step()
+        return loss
+
+    critic, maker = compiled(critic), compiled(maker)
+    for k in range(4):
+        yield critic(X * k), maker(X + k), two.weight.grad, one.weight.grad, two.weight
+
+
+def cleared_afterwards(compiled):
+    net, optimizer = trained(optim.SGD, lr=0.1)
+
+    @compiled
+    def step(x):
+        np.mean(net(x) ** 2).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return net.weight.grad is None
+
+    for k in range(4):
+        yield step(X * k), net.parameters()
+
+
 def averages_written_in_two_ways(compiled):
     net, optimizer = trained(optim.SGD, lr=0.1)
     slow = trained(optim.SGD, lr=0.1)[0]
@@ -100,7 +158,7 @@ def one_hot(compiled):
 
 
 RECORDINGS = {
-    arrays_that_it_makes: 1, one_hot: 1,
+    accumulated: 1, two_in_turn: 2, cleared_afterwards: 1, arrays_that_it_makes: 1, one_hot: 1,
     one_cycle: 3, one_cycle_adam: 1, several_steps_in_a_call: 1, averages_written_in_two_ways: 1,
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from ..transforms import leaves, rebuild
 from .emit import source
 from .passes import optimised
 from .program import Value
-from .replay import Changed, Interface, replay
+from .replay import Changed, Gradient, Interface, replay
 from .symbol import Symbol, TraceError
 from .trace import Tracer, itself, refuse_unknown_shapes
 
@@ -82,9 +83,9 @@ class Recording:
         results = [(isinstance(o, Tensor), _ended(o)) for o in outs]
         tree = rebuild(result, iter([None] * len(outs)))
         del result, inside, keywords, stand_ins, outs, given, args, kwargs
-        gradients: list[tuple[Tensor, int | None]] = []  # whose .grad a call sets, and the place
-        for t, new in tracer.renewed(changes):
-            gradients.append((t, None if new is None else len(values)))
+        gradients: list[Gradient] = []
+        for t, new, adds in tracer.renewed(changes):
+            gradients.append(Gradient(t, None if new is None else len(values), adds))
             values += [] if new is None else [new._data]
         t = new = None
         program = optimised(tracer.finish(values))
@@ -95,8 +96,10 @@ class Recording:
         program.outputs = [v for v in outputs if isinstance(v, Value)]
         self.holds = tracer.world.compiled(program)
         self.program, self.tracer = program, tracer
-        places = {k for _, k in gradients}
-        last = [v for k, v in enumerate(outputs) if k in places and outputs.count(v) == 1]
+        places = {k for _, k, adds in gradients if not adds}
+        self.gradients = gradients
+        once = {k for k, n in Counter(map(id, outputs)).items() if n == 1}
+        last = [v for k, v in enumerate(outputs) if k in places and id(v) in once]
         self.source, extra, renewed, storage, self.plan = source(program, "step", last)
         namespace: dict[str, Any] = {}
         exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
@@ -120,13 +123,15 @@ class Recording:
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
         written = [self.program.captured[v]() for v, _ in self.program.effects]
-        before = [np.copy(w) for w in written]
+        before, grads = [np.copy(w) for w in written], [t._grad for t, *_ in self.gradients]
         drawing = [read().bit_generator for read in self.generators]
         states = [bits.state for bits in drawing]
         mine = [np.copy(raw(x)) for x in leaves(self.replay(leaves((args, kwargs))))]
         mine += [np.copy(w) for w in written]
         for w, old in zip(written, before, strict=True):
             np.copyto(w, old)
+        for (t, *_), g in zip(self.gradients, grads, strict=True):
+            t._grad = g
         for undo in self.tracer.undo:
             undo()
         for bits, state in zip(drawing, states, strict=True):

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..array_methods import raw
 from ..mode import MODE, SCOPE
-from ..tensor import Tensor, changed
+from ..tensor import changed
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .recognition import recognise
@@ -48,6 +48,8 @@ class Tracer:
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
         self.gradients: dict[int, Any] = {}  # Tensors, the .grad before, and whether one was added
         self.world = World(self)  # what a replay takes for granted
+        self.adding = False  # a backward pass is about to add to a .grad
+        self.totals: set[int] = set()  # Tensors by whose .grad something else was done since
         self.looked: dict[int, Any] = {}  # Tensors by a .grad from before the call
         self.symbols: list[weakref.ref[Symbol]] = []
         self.counting: set[Value] = set()  # arrays that were taken to hold 0, 1, 2, ...
@@ -138,6 +140,7 @@ class Tracer:
                         "tg.compile: an optimiser would use a gradient from before the call: call "
                         f"backward() inside the function. {user_line()}"
                     )
+                self.totals.add(id(p))
                 g = p._grad._data
                 state = optimizer.state.setdefault(p, {"step": 0})
                 self.stepped[id(state)] += 1
@@ -169,6 +172,12 @@ class Tracer:
         if id(tensor) not in self.gradients:
             self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
             self.looked[id(tensor._grad)] = tensor
+        self.totals.add(id(tensor))
+
+    def adds_gradient(self, tensor: Any) -> bool:
+        """Called by a backward pass, whose gradient a replay adds to what there is then."""
+        self.adding = True
+        return id(tensor) not in self.gradients
 
     def replace_data(self, tensor: Any, new: Any) -> None:
         """Called for p.data = new, which p.data *= 2 ends with too."""
@@ -189,7 +198,11 @@ class Tracer:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
         self.part = ""
         if id(tensor) not in self.gradients:
-            self.gradients[id(tensor)] = tensor, tensor._grad, isinstance(new, Tensor)
+            self.gradients[id(tensor)] = tensor, tensor._grad, self.adding
+            self.totals.discard(id(tensor))
+        elif not self.adding:
+            self.totals.add(id(tensor))
+        self.adding = False
 
     def restore(self) -> list[tuple[Any, Any, Any, bool]]:
         """Put back all .grad; the Tensors, theirs before and in the recording, and if it added."""
@@ -199,21 +212,26 @@ class Tracer:
             t._grad = old
         return changes
 
-    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any]]:
-        """The Tensors whose .grad replays renew, and the new one; not those that nobody holds."""
+    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any, bool]]:
+        """The Tensors whose .grad replays renew, the new one, and whether to add it to another.
+
+        Not those that nobody holds.
+        """
         while changes:
             t, old, new, added = changes.pop()
             known = sum(id(x) in self.known and self.known[id(x)][1] is t for x in (t, t._data))
             if sys.getrefcount(t) <= ALONE + known:
                 continue
-            if old is not None and {id(old), id(old._data)} & self.known.keys():
+            total = added and id(t) in self.totals
+            read = old is not None and {id(old), id(old._data)} & self.known.keys()
+            if read or (total and old is not None):
                 raise TraceError(
                     "tg.compile: gradients would be added to a .grad from before the call: call "
                     "zero_grad() inside the function, before backward()"
                 )
-            if added:  # and not cleared before: right only while there is none to add to
-                self.world.assume(f"({{0}}._grad is None) is {old is None}", t)
-            yield t, new
+            if total:  # and not cleared before: right only while there is none to add to
+                self.world.assume("{0}._grad is None", t)
+            yield t, new, added and not total
 
     def finish(self, outputs: list[Any]) -> Program:
         """Tell what was there before the recording (it is read at every call) from what was made.
