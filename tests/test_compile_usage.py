@@ -175,6 +175,14 @@ def test_programs(program):
     assert sum(f.recorded for f in made) == RECORDINGS[program]
 
 
+def test_check_undoes_what_a_replay_did():
+    net, optimizer = trained(optim.Adam, lr=0.1)
+    f = tg.compile(lambda x: np.sum(net(x)).backward(), check=True)
+    for k in range(1, 4):
+        assert f(X) is None
+        np.testing.assert_allclose(net.bias.grad.data, [2 * k, 2 * k])
+
+
 @dataclasses.dataclass
 class Pair:
     a: Any

@@ -139,6 +139,8 @@ class Recording:
         result = f(*args, **kwargs)
         theirs = [raw(x) for x in leaves(result)] + written
         for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            if np.asarray(b).dtype.kind not in "biufc":  # None, a text: part of the recording
+                continue
             tolerance = 1e-12 if np.asarray(b).dtype == float else 1e-4
             if not np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0), True):
                 raise DifferenceError(
