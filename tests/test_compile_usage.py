@@ -175,8 +175,34 @@ def test_programs(program):
     assert sum(f.recorded for f in made) == RECORDINGS[program]
 
 
+def test_a_long_source_stays_readable():
+    """Long signatures are wrapped, runs of equal arguments are one line, long literals named."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), *[nn.Linear(3, 3) for _ in range(9)])
+    optimizer = optim.Adam(net.parameters())
+
+    def step(x, numbers):
+        optimizer.zero_grad()
+        loss = np.mean(net(x) ** 2) * sum(numbers) + np.sum(numbers[0] * np.eye(40))
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step = tg.compile(step)
+    step(np.ones((2, 1, 8, 8), np.float32), [0.1] * 30)
+    body = step.source[step.source.index("def step(") :]
+    assert max(map(len, body.splitlines())) < 100
+    for text in (
+        "numbers_0 … numbers_29: float64 ()",
+        "exp_avg3[...] = ",
+        "np.eye(40",
+        "c, (3, 3))",
+    ):
+        assert text in step.source
+    assert step.source.count("zeros_like") == 0
+
+
 def test_check_undoes_what_a_replay_did():
-    net, optimizer = trained(optim.Adam, lr=0.1)
+    net, _ = trained(optim.Adam, lr=0.1)
     f = tg.compile(lambda x: np.sum(net(x)).backward(), check=True)
     for k in range(1, 4):
         assert f(X) is None

@@ -23,7 +23,7 @@ from ..transforms import leaves, rebuild
 from .plan import Plan
 from .recording import DifferenceError, Recording, argument_names
 from .replay import Changed
-from .symbol import NumbersError, TraceError
+from .symbol import NumbersError
 
 KEPT = 16  # recordings of one function, one per signature
 OFTEN = 20  # recordings with no replay in between: time to say so
@@ -141,7 +141,7 @@ class Compiled:
         except NumbersError as error:
             try:
                 recording = Recording(self.f, args, kwargs, key, creates=True)
-            except TraceError:
+            except Exception:
                 raise error from None
         self.recordings[key] = recording
         self.recorded, self.idle = self.recorded + 1, self.idle + 1
