@@ -194,9 +194,8 @@ REFUSED = {
     "float": lambda x: x * float(x[0, 0]),
     "item": lambda x: tg.tensor(x) * x[0, 0].item(),
     "int": lambda x: x[: int(x[0, 0])],
-    "plain array": lambda x: np.asarray(x) * 2,
+    "plain array": lambda x: np.ma.array(x) * 2,
     "assignment into an argument": lambda x: x.__setitem__(0, 1.0),
-    "assignment into an array": lambda x: np.zeros(3).__setitem__(0, x[0, 0]),
     "mask": lambda x: x[x > 0],
     "nonzero": lambda x: np.sum(np.nonzero(x)[0]),
 }
@@ -208,17 +207,26 @@ def test_what_depends_on_numbers_is_refused(name):
         tg.compile(REFUSED[name])(X)
 
 
-def test_a_gradient_from_before_is_refused():
-    w = tg.tensor(1.0, requires_grad=True)
-    (w * w).backward()
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda w: w.grad * 1, lambda w: optim.SGD([w], lr=0.1).step(),
+        lambda w: optim.clip_grad_value_([w], 0.5), lambda w: setattr(w, "grad", None) or w * 1,
+    ],
+)  # fmt: skip
+def test_a_gradient_from_before_is_refused(use):
+    w = tg.tensor(np.ones(3), requires_grad=True)
 
     @tg.compile
     def step(x):
-        (w * x).backward()
+        np.sum(w * x).backward()
+        use(w)
 
+    step(2.0)
+    w.grad = tg.tensor(np.ones(3))
     with pytest.raises(TraceError, match="zero_grad"):
         step(2.0)
-    assert w.grad.data == 2
+    same(w.grad.data, np.ones(3))
 
 
 def test_signatures():
@@ -418,8 +426,8 @@ def test_state_moves_once_per_call():
         np.sum(w * x).backward()
 
     accumulate(np.ones(2))
-    with pytest.raises(TraceError, match="zero_grad"):
-        accumulate(np.ones(2))
+    accumulate(np.ones(2) * 2)
+    same(w.grad.data, np.ones(2) * 3)
     with pytest.raises(TraceError, match="gradient from before"):
         tg.compile(optimizer.step)()
 
@@ -470,7 +478,7 @@ def test_nothing_of_the_recording_stays_outside():
 
     history = []
     for f in (in_a_dictionary, in_a_tensor, lambda x: history.append(x) or x):
-        with pytest.raises(TypeError, match=r"changes|p -= step"):
+        with pytest.raises(TypeError, match=r"changes|p\.data -= step"):
             tg.compile(f)(np.ones(3))
     same(w.data, np.ones(3))
 

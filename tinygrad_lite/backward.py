@@ -220,14 +220,15 @@ def backward(
             "(it is a constant, or came from detach(), no_grad(), or functions without a slope "
             "such as floor and argmax)"
         )
-    seed = cotangent_for(self, gradient, create_graph)
+    seed, tracer = cotangent_for(self, gradient, create_graph), MODE.get().tracer
     with mode(record=create_graph):
         results = gradients({self._node: seed}, None, create_graph, retain_graph or create_graph)
         for node, g in results.items():
             holder = node.holder() if node.holder is not None else None
             if holder is not None:
                 g = g if isinstance(g, Tensor) else constant(g)
-                holder.grad = g if holder._grad is None else holder._grad + g
+                first = tracer is not None and tracer.adds_gradient(holder)
+                holder.grad = g if first or holder._grad is None else holder._grad + g
 
 
 def cotangent_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:

@@ -51,11 +51,8 @@ def whole(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 def refuse_recording(what: str) -> None:
     """For what changes Python's state: a replay would not do it again."""
-    if MODE.get().tracer is not None:
-        raise TypeError(
-            f"tg.compile: {what} inside the function would happen once, while it is recorded: "
-            "do that after the call"
-        )
+    if (tracer := MODE.get().tracer) is not None:
+        tracer.once(what)
 
 
 class Scope:

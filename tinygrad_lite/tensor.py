@@ -244,8 +244,8 @@ class Tensor(ArrayMethods):
             raise RuntimeError(
                 "the data of a computed tensor cannot be replaced: its graph would not notice"
             )
-        if MODE.get().tracer is not None:
-            raise TypeError("tg.compile: write p -= step under no_grad, and not p.data = value")
+        if (tracer := MODE.get().tracer) is not None:
+            return tracer.replace_data(self, value)  # type: ignore[no-any-return]
         value = as_array(value._data if isinstance(value, Tensor) else value)
         if self._node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ValueError(

@@ -21,10 +21,12 @@ from ..mode import MODE, RECORDING
 from ..tensor import Tensor
 from ..transforms import leaves, rebuild
 from .plan import Plan
-from .recording import DifferenceError, Recording
+from .recording import DifferenceError, Recording, argument_names
 from .replay import Changed
+from .symbol import NumbersError
 
 KEPT = 16  # recordings of one function, one per signature
+OFTEN = 20  # recordings with no replay in between: time to say so
 
 
 def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
@@ -84,6 +86,7 @@ class Compiled:
         self.recordings: OrderedDict[Any, Recording] = OrderedDict()
         self.latest: Recording | None = None
         self.missed = 0  # calls that the recording did not cover: f itself ran
+        self.recorded, self.idle = 0, 0  # recordings made: in all, and since the last replay
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         now = MODE.get()
@@ -101,9 +104,9 @@ class Compiled:
         if recording is None or not recording.holds():
             if any(isinstance(x, Tensor) and x._node is not None for x in given):
                 return self.f(*args, **kwargs)
-            recording = self.recordings[key] = Recording(self.f, args, kwargs, key)
-            if len(self.recordings) > KEPT:
-                self.recordings.popitem(last=False)
+            recording = self._record(args, kwargs, key)
+        else:
+            self.idle = 0
         if recording is not self.latest:
             self.recordings.move_to_end(key)
             self.latest = recording
@@ -120,6 +123,31 @@ class Compiled:
                 what = f"tg.compile: the recording failed, so the function itself ran: {error!r}"
                 warnings.warn(what, RuntimeWarning, stacklevel=2)
             return result
+
+    def _record(self, args: Any, kwargs: Any, key: Any) -> Recording:
+        before = self.recordings.get(key, self.latest)
+        if self.idle == OFTEN and before is not None:
+            names = list(argument_names(self.f, args, kwargs))
+            warnings.warn(
+                f"tg.compile: each of the last {OFTEN} calls of {self.f!r:.60} was recorded anew, "
+                f"which takes longer than the function itself: {before.difference(names, key)}. "
+                "Numbers that vary can be floats or arrays, batches of equal size; what holds "
+                "arrays a tuple, list or dict, or the same object each time",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        try:
+            recording = Recording(self.f, args, kwargs, key)
+        except NumbersError as error:
+            try:
+                recording = Recording(self.f, args, kwargs, key, creates=True)
+            except Exception:
+                raise error from None
+        self.recordings[key] = recording
+        self.recorded, self.idle = self.recorded + 1, self.idle + 1
+        if len(self.recordings) > KEPT:
+            self.recordings.popitem(last=False)
+        return recording
 
     def forget(self) -> None:
         """Drop all recordings, and the storage that they keep: the next call records anew."""

@@ -12,8 +12,10 @@ import dataclasses
 import keyword
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,10 +75,11 @@ def source(program: Program, name: str, gradients: Collection[Any] = ()) -> Sour
     kept = [
         f"{n}=np.empty({v.shape}, np.{v.dtype.name})" for n, v in writer.buffers.storage.items()
     ]  # made once, when the function is
-    head = f"def {name}({', '.join([*(writer.names[v] for v in given), *renewed, *kept])}):"
-    takes = [f"{writer.names[v]}: {v.dtype} {v.shape}" for v in given if v.dtype != object]
+    names = ", ".join([*(writer.names[v] for v in given), *renewed, *kept])
+    head = f"def {name}(", names, "):"
+    takes = taken(writer.names, [v for v in given if v.dtype != object])
     body = ['"""Takes', *takes, '"""'] if takes else []
-    body += [*writer.lines, f"return {results}"]
+    body += [*writer.lines, *wrapped("return (", results, ")")]
     mathematics = any("math." in CALLED.get(step.call, "") for step in program.body)
     top = ["import math", ""] * mathematics + ["import numpy as np"]
     if writer.kernels:
@@ -84,10 +87,26 @@ def source(program: Program, name: str, gradients: Collection[Any] = ()) -> Sour
     if program.guards:
         top += [CHANGED]
     top += ["", *writer.constants] if writer.constants else []
-    text = "\n".join([*top, "", "", head, *(f"    {line}" for line in body), ""])
+    text = "\n".join([*top, "", "", *wrapped(*head), *(f"    {line}" for line in body), ""])
     text = re.sub(r"\n{4,}", "\n\n\n", text)
     storage = [*writer.buffers.storage.values()]
     return Source(text, writer.extra, [last[v] for v in writer.renewed], storage, writer.rows)
+
+
+def taken(names: dict[Value, str], given: list[Value]) -> Iterator[str]:
+    """What the arguments are; in one line the many that differ by a number only."""
+    pairs = [(names[v], f"{v.dtype} {v.shape}") for v in given]
+    for (_, kind), run in groupby(pairs, lambda p: (re.sub(r"_?\d*$", "", p[0]), p[1])):
+        shown = [name for name, _ in run]
+        shown = [f"{shown[0]} … {shown[-1]}"] if len(shown) > 3 else shown
+        yield from (f"{name}: {kind}" for name in shown)
+
+
+def wrapped(start: str, items: str, end: str) -> list[str]:
+    """Names in brackets, in several lines if they are many; results, if few, without brackets."""
+    if len(items) < 80:
+        return [f"{start}{items}{end}" if start.startswith("def") else f"{start[:-1]}{items}"]
+    return [start, *textwrap.wrap(items, 90, initial_indent="    ", subsequent_indent="    "), end]
 
 
 class Writer:
@@ -387,7 +406,13 @@ class Writer:
             text, binds = self.inline[item]
             return f"({text})" if binds < tight else text
         if isinstance(item, list):
-            return f"[{self.texts(item)}]"
+            text = f"[{self.texts(item)}]"
+            if len(text) < 80 or any(values_in(item)):
+                return text
+            if text not in self.records:  # such as the places that a pooling looks at
+                self.records[text] = self.name(Value((), np.dtype(object)), "c")
+                self.constants.append(f"{self.records[text]} = {text}")
+            return self.records[text]
         if isinstance(item, tuple):
             return f"({self.texts(item)}{',' if len(item) == 1 else ''})"
         if _is_record(item):
@@ -428,6 +453,8 @@ class Writer:
         first = self.text(args[0], ATOM) if args else ""
         if op == "list":
             return first, ATOM
+        if op == "zeros_like" and "shape" in kwargs:
+            return f"np.zeros({self.text(kwargs['shape'])}, np.{step.outs[0].dtype.name})", ATOM
         if op == "getitem":
             return f"{first}[{self.index(args[1])}]", ATOM
         if op == "transpose" and not any(a is not None for a in (*args[1:], *kwargs.values())):
@@ -520,6 +547,8 @@ def constant_text(data: Any) -> str | None:
         return f"np.full({data.shape}, {literal(flat[0].item())}, {dtype})"
     if data.ndim == 1 and data.dtype.kind in "iu" and (np.diff(data.astype(object)) == 1).all():
         return f"np.arange({data[0]}, {int(data[-1]) + 1}, dtype={dtype})"
+    if data.ndim == 2 and len(data) < 100 and np.array_equal(data, np.eye(*data.shape)):
+        return f"np.eye({', '.join(map(str, dict.fromkeys(data.shape)))}, dtype={dtype})"
     if data.size <= 16 and data.dtype.kind in "biuf" and np.isfinite(data).all():
         return f"np.array({data.tolist()!r}, {dtype})"
     return None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tensor import Node
+from .creation import STAND_INS
 from .program import Program
 from .reach import Walk
 from .symbol import TraceError
@@ -91,6 +92,7 @@ class World:
         self.patched: int | None = None  # during the run: so many slots have their stand-ins
         self.arrays: list[tuple[Callable[[], Any], bool]] = []  # and whether a replay writes there
         self.owners: set[int] | None = set()  # of the memory written into; None: cannot be told
+        self.creates = False  # whether arrays that f makes are recorded from the start
         self.walk = Walk(self)
 
     # What is there
@@ -170,8 +172,9 @@ class World:
                 yield
                 for source, old in zip(self.random, before, strict=False):
                     if state(source) != old:
+                        name = getattr(source, "__name__", source)
                         raise TraceError(
-                            f"tg.compile: the function draws from {source!r}, which a replay would "
+                            f"tg.compile: the function draws from {name}, which a replay would "
                             "not do: use a Generator of your own, rng = np.random.default_rng(0)"
                         )
             finally:
@@ -198,14 +201,24 @@ class World:
             slot = self.slots[self.patched]
             self.patched += 1
             if slot.live:
-                slot.stand_in = self.tracer.live(slot.read, str(slot.key))
+                slot.stand_in = self.live(slot)
             else:
                 slot.stand_in = self.stand_in(slot.value, slot.read, slot.text, slot.name)
             if slot.stand_in is not slot.value:
                 slot.write(slot.stand_in)
 
+    def live(self, slot: Slot) -> Any:
+        """A number for the recording to read anew, or a tuple of them, such as betas."""
+        if not isinstance(slot.value, tuple):
+            return self.tracer.live(slot.read, str(slot.key))
+        name = str(slot.key).removesuffix("s")
+        reads = [partial(_entry, slot.read, k) for k in range(len(slot.value))]
+        return tuple(self.tracer.live(r, f"{name}{k}") for k, r in enumerate(reads, 1))
+
     def stand_in(self, value: Any, read: Callable[[], Any], text: str, name: str) -> Any:
         """For an array a Symbol, for a generator a Random, also in tuples."""
+        if self.creates and id(value) in STAND_INS:
+            return STAND_INS[id(value)]
         if isinstance(value, np.ndarray):
             first = self.reads.setdefault(id(value), (read, text))[1]
             same = f"{text}.shape == {value.shape}"
@@ -292,6 +305,14 @@ def holds():
                 moved = True
         return bool(self.space["fixed"]()) and not (moved and self.overlap())
 
+    def difference(self) -> str:
+        """A place where something else is now, for a person."""
+        for slot in self.slots:
+            now, was = slot.read(), slot.value
+            if not (type(now) is type(was) if slot.live else alike(now, was)):
+                return f"{slot.name} was {was!r:.40}, now it is {now!r:.40}"
+        return "a list or dict that it reads has other entries"
+
     def overlap(self) -> bool:
         """Whether an array that is written into shares memory with another."""
         pairs = [(read(), written) for read, written in self.arrays]
@@ -316,6 +337,10 @@ def holds():
         given = [a for a in given if isinstance(a, np.ndarray)]
         targets = [read() for read, written in self.arrays if written]
         return any(np.shares_memory(a, t) for a in given for t in targets)
+
+
+def _entry(read: Callable[[], Any], k: int) -> Any:
+    return read()[k]
 
 
 def _owner(a: Any) -> Any:

@@ -231,7 +231,7 @@ class Walk:
                     self.world.absent(vars(item), key, item)
 
     def optimizer(self, item: Any, name: str) -> None:
-        """The learning rate is read anew; what it keeps itself is no concern here."""
+        """What schedules change is read anew; what it keeps itself is no concern here."""
         slot = self.world.slot
         self.seen[id(item.state)] = item.state
         slot(vars(item), "state", f"{name}.state")
@@ -239,7 +239,10 @@ class Walk:
             self.seen[id(group)] = group
             self.world.container(group, f"{name}.param_groups[{k}]")
             for key in group.keys() - {"initial_lr"}:
-                slot(group, key, f"{name}.param_groups[{k}].{key}", live=key == "lr")
+                live = key in ("lr", "betas") or (key == "momentum" and group[key] != 0)
+                slot(group, key, f"{name}.param_groups[{k}].{key}", live=live)
+                if live and key == "momentum":
+                    self.world.assume("{0}['momentum'] != 0", group)
         slot(vars(item), "param_groups", f"{name}.param_groups")
 
 

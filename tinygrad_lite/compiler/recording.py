@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from ..transforms import leaves, rebuild
 from .emit import source
 from .passes import optimised
 from .program import Value
-from .replay import Changed, Interface, replay
+from .replay import Changed, Gradient, Interface, replay
 from .symbol import Symbol, TraceError
 from .trace import Tracer, itself, refuse_unknown_shapes
 
@@ -27,7 +28,7 @@ class DifferenceError(ValueError):
     """With `check=True`: the recording computed something else than the function."""
 
 
-def _names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
+def argument_names(f: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[str]:
     """A name for each leaf of the arguments, from f's parameters."""
     try:
         bound = list(inspect.signature(f).parameters)
@@ -51,12 +52,15 @@ def _paths(tree: dict[Any, Any]) -> list[str]:
 class Recording:
     """One run of f, written down, made shorter and compiled; calling it replays it."""
 
-    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any) -> None:
+    def __init__(
+        self, f: Callable[..., Any], args: Any, kwargs: Any, key: Any, creates: bool = False
+    ) -> None:
         self.key = key
         tracer = Tracer()
+        tracer.world.creates = creates
         arrays = (Tensor, np.ndarray, np.generic)
         self.static = [x for x in leaves((args, kwargs)) if not isinstance(x, arrays)]  # kept alive
-        given, names = leaves((args, kwargs)), list(_names(f, args, kwargs))
+        given, names = leaves((args, kwargs)), list(argument_names(f, args, kwargs))
         stand_ins = [_stand_in(tracer, x, n) for x, n in zip(given, names, strict=True)]
         dynamic = [k for k, x in enumerate(stand_ins) if isinstance(raw(x), Symbol)]
         taken = [(k, isinstance(given[k], Tensor)) for k in dynamic]
@@ -79,9 +83,9 @@ class Recording:
         results = [(isinstance(o, Tensor), _ended(o)) for o in outs]
         tree = rebuild(result, iter([None] * len(outs)))
         del result, inside, keywords, stand_ins, outs, given, args, kwargs
-        gradients: list[tuple[Tensor, int | None]] = []  # whose .grad a call sets, and the place
-        for t, new in tracer.renewed(changes):
-            gradients.append((t, None if new is None else len(values)))
+        gradients: list[Gradient] = []
+        for t, new, adds in tracer.renewed(changes):
+            gradients.append(Gradient(t, None if new is None else len(values), adds))
             values += [] if new is None else [new._data]
         t = new = None
         program = optimised(tracer.finish(values))
@@ -92,8 +96,10 @@ class Recording:
         program.outputs = [v for v in outputs if isinstance(v, Value)]
         self.holds = tracer.world.compiled(program)
         self.program, self.tracer = program, tracer
-        places = {k for _, k in gradients}
-        last = [v for k, v in enumerate(outputs) if k in places and outputs.count(v) == 1]
+        places = {k for _, k, adds in gradients if not adds}
+        self.gradients = gradients
+        once = {k for k, n in Counter(map(id, outputs)).items() if n == 1}
+        last = [v for k, v in enumerate(outputs) if k in places and id(v) in once]
         self.source, extra, renewed, storage, self.plan = source(program, "step", last)
         namespace: dict[str, Any] = {}
         exec(builtins.compile(self.source, "<tg.compile>", "exec"), namespace)
@@ -104,16 +110,28 @@ class Recording:
         self.replay = replay(namespace["step"], face, program, tracer)
         self.generators = [read[v] for v in extra if v.dtype == object]
 
+    def difference(self, names: list[str], key: Any) -> str:
+        """What is not as it was, for a person."""
+        if key == self.key:
+            return self.tracer.world.difference()
+        old, new = ([s for s in k if not isinstance(s, str)] for k in (self.key, key))
+        for name, was, now in zip(names, old, new, strict=len(old) == len(new)):
+            if was != now:
+                return f"the argument {name} was {_shown(was)}, now it is {_shown(now)}"
+        return "the arguments are nested, or named, in another way"
+
     def checked(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Replay, undo what that wrote, run f itself, and compare."""
         written = [self.program.captured[v]() for v, _ in self.program.effects]
-        before = [np.copy(w) for w in written]
+        before, grads = [np.copy(w) for w in written], [t._grad for t, *_ in self.gradients]
         drawing = [read().bit_generator for read in self.generators]
         states = [bits.state for bits in drawing]
         mine = [np.copy(raw(x)) for x in leaves(self.replay(leaves((args, kwargs))))]
         mine += [np.copy(w) for w in written]
         for w, old in zip(written, before, strict=True):
             np.copyto(w, old)
+        for (t, *_), g in zip(self.gradients, grads, strict=True):
+            t._grad = g
         for undo in self.tracer.undo:
             undo()
         for bits, state in zip(drawing, states, strict=True):
@@ -121,6 +139,8 @@ class Recording:
         result = f(*args, **kwargs)
         theirs = [raw(x) for x in leaves(result)] + written
         for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            if np.asarray(b).dtype.kind not in "biufc":  # None, a text: part of the recording
+                continue
             tolerance = 1e-12 if np.asarray(b).dtype == float else 1e-4
             if not np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0), True):
                 raise DifferenceError(
@@ -129,6 +149,17 @@ class Recording:
                     "without being an argument, a Tensor or an array"
                 )
         return result
+
+
+def _shown(signature: Any) -> str:
+    """One of the `_signature`s that make a key."""
+    kind, *rest = signature
+    if kind is Tensor or isinstance(kind, tuple):
+        shape, dtype = rest[:2] if kind is Tensor else signature
+        return f"{dtype} {shape}" + ", with requires_grad" * (rest[-1] is True)
+    if kind is float:
+        return "a float"
+    return f"{rest[0]:.40}" if isinstance(rest[0], str) else f"another {kind.__name__}"
 
 
 def _no_graph(*_: Any) -> Any:

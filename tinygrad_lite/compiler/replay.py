@@ -22,6 +22,14 @@ class Changed(Exception):
     """A question that the engine asks of numbers has another answer than in the recording."""
 
 
+class Gradient(NamedTuple):
+    """A Tensor whose .grad a call sets, to which output (None: to None), or adds that to."""
+
+    tensor: Tensor
+    place: int | None
+    adds: bool
+
+
 class Interface(NamedTuple):
     """What goes into a replay and what comes out of it."""
 
@@ -32,9 +40,7 @@ class Interface(NamedTuple):
     outputs: list[Any]  # of the source (Values), or known now
     results: list[tuple[bool, Node | None]]  # of f: whether Tensors, and of what Node
     tree: Any  # ... and how they are nested
-    gradients: list[
-        tuple[Tensor, int | None]
-    ]  # the Tensors whose .grad to set, and to which output
+    gradients: list[Gradient]
 
 
 def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: Any) -> Any:
@@ -64,7 +70,7 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
         else:
             given.append(f"{bound(read)}()")
     for value in face.renewed:
-        t = next(t for t, k in face.gradients if k is not None and face.outputs[k] is value)
+        t = next(t for t, k, _ in face.gradients if k is not None and face.outputs[k] is value)
         given.append(f"spare({bound(t)}, {value.shape}, {bound(value.dtype)})")
     if face.storage:
         kinds = [(v.shape, v.dtype) for v in face.storage]
@@ -88,8 +94,10 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
         lines.append(f"changed({bound(do.args[0])})" if only else f"{bound(do)}()")
     for t, at in tracer.numbers:
         lines.append(f"{(n := bound(t))}.data = {n}.dtype.type({names[at]})")
-    for t, place in face.gradients:
+    for t, place, adds in face.gradients:
         text = "None" if place is None else f"constant({names[place]})"
+        if adds:
+            text += f" if {bound(t)}._grad is None else {bound(t)}._grad + {text}"
         lines.append(f"{bound(t)}._grad = {text}")
     texts = [
         f"constant({n}{f', {bound(node)}' if node else ''})" if tensor else n

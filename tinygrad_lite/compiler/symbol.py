@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,10 @@ PYTHON = {
 
 class TraceError(TypeError):
     """What a function does depends on numbers, so that one recording cannot stand for all calls."""
+
+
+class NumbersError(TraceError):
+    """Something wants the numbers of an array: perhaps a plain array that the function makes."""
 
 
 class UserLine(NamedTuple):
@@ -61,10 +66,17 @@ def is_ours(file: str) -> bool:
 
 def user_line() -> UserLine:
     """Where the user's code is at the moment."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = user_frame()[0]
     return _line(frame.f_code.co_filename, frame.f_lineno)
+
+
+def user_frame() -> tuple[FrameType, set[str]]:
+    """The frame of the user's code, and the names of the functions of ours in between."""
+    frame, names = sys._getframe(1), set()
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return frame, names
 
 
 def weak(data: Any) -> bool:
@@ -86,11 +98,12 @@ def concrete(tree: Any, protect: bool = False) -> Any:
 
 
 def _refuse(symbol: Symbol, what: str, way: str) -> Any:
+    why = f"{what} depends on the numbers of this call, and another call would need another"
+    why += " recording"
+    if user_frame()[1] & {"__repr__", "__format__"}:
+        why, way = "no text of numbers while recording", "return them, and print after the call"
     way += ", or a tuple instead of an array that never changes" * symbol.outer
-    raise TraceError(
-        f"tg.compile: {what} depends on the numbers of this call, and another call would need "
-        f"another recording: {way}. {user_line()}"
-    )
+    raise NumbersError(f"tg.compile: {why}: {way}. {user_line()}")
 
 
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
@@ -228,20 +241,18 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        _refuse(
-            self,
-            "turning an array into a plain one",
-            "use NumPy functions on it, and tg.tensor(a)[t] for a[t]",
-        )
+        _refuse(self, "turning an array into a plain one", "use NumPy's functions on it")
 
     def __bool__(self) -> bool:
         if sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # the engine's own question
             self.tracer.program.guards.append((self.value, bool(self.data)))
             return bool(self.data)
-        return bool(_refuse(self, "`if`", "use np.where, or a static argument"))
+        return bool(
+            _refuse(self, "`if`", "use np.where, a static argument, or decide after the call")
+        )
 
     def __float__(self) -> float:
-        return float(_refuse(self, "float()", "leave it an array"))
+        return float(_refuse(self, "float()", "leave it an array, or do that after the call"))
 
     def __int__(self) -> int:
         return int(_refuse(self, "int()", "leave it an array, or use a static argument"))
@@ -249,7 +260,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     __index__ = __int__
 
     def item(self, *_: Any) -> Any:
-        return _refuse(self, ".item()", "leave it an array")
+        return _refuse(self, ".item()", "leave it an array, or do that after the call")
 
     tolist = item
 

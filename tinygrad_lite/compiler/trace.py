@@ -19,7 +19,7 @@ import numpy as np
 
 from ..array_methods import raw
 from ..mode import MODE, SCOPE
-from ..tensor import Tensor, changed
+from ..tensor import changed
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .recognition import recognise
@@ -48,11 +48,13 @@ class Tracer:
         self.known: dict[int, tuple[Any, Any, Symbol, Value]] = {}  # (array, its Tensor, ...)
         self.gradients: dict[int, Any] = {}  # Tensors, the .grad before, and whether one was added
         self.world = World(self)  # what a replay takes for granted
+        self.adding = False  # a backward pass is about to add to a .grad
+        self.totals: set[int] = set()  # Tensors by whose .grad something else was done since
         self.looked: dict[int, Any] = {}  # Tensors by a .grad from before the call
         self.symbols: list[weakref.ref[Symbol]] = []
         self.counting: set[Value] = set()  # arrays that were taken to hold 0, 1, 2, ...
         self.overwritten: set[Value] = set()  # what arrays became when they were written into
-        self.stepped: set[int] = set()  # parameters that an optimiser has changed
+        self.stepped: Counter[int] = Counter()  # steps in this call, by the state of a parameter
         self.numbers: list[tuple[Any, int]] = []  # Tensors of one number, and the place of the new
         self.after: list[Callable[[], Any]] = []  # done at the end of each replay
         self.undo: list[Callable[[], Any]] = []  # takes that back
@@ -131,6 +133,8 @@ class Tracer:
         self.world.reach(optimizer, "the optimiser")
         for group in optimizer.param_groups:
             options = {name: group[name] for name in optimizer.defaults}
+            asked = len(self.program.guards)  # whether there is a momentum: `reach` assumes that
+            names = optimizer._names(group)
             for p in group["params"]:
                 if p._grad is None or p._node is None:
                     continue
@@ -139,23 +143,24 @@ class Tracer:
                         "tg.compile: an optimiser would use a gradient from before the call: call "
                         f"backward() inside the function. {user_line()}"
                     )
-                if id(p) in self.stepped:
-                    raise TraceError(f"tg.compile: a second step in one call. {user_line()}")
-                self.stepped.add(id(p))
+                self.totals.add(id(p))
                 g = p._grad._data
                 state = optimizer.state.setdefault(p, {"step": 0})
-                symbols = {"step": self.live(functools.partial(_step, state, 1), "t")}
-                for name in optimizer._names(group):
+                self.stepped[id(state)] += 1
+                step = functools.partial(_step, state, self.stepped[id(state)])
+                symbols = {"step": self.live(step, "t")}
+                for name in names:
                     if name not in state:
                         fill = group.get("initial_accumulator_value", 0)
                         state[name] = np.full(p.shape, fill, p.dtype)
-                    symbols[name] = self.outside(state[name])
+                    symbols[name] = self.outside(state[name], None, name)
                 self.after.append(functools.partial(_count, state, 1))
                 self.undo.append(functools.partial(_count, state, -1))
                 scratch = [self.outside(np.empty(p.shape, p.dtype)) for _ in range(2)]
                 w = self.outside(p._data, p)
                 optimizer.apply(w, g.astype(p.dtype), symbols, scratch, options)
                 changed(p)
+            del self.program.guards[asked:]
 
     def generator(self, rng: Any, read: Callable[[], Any] | None = None) -> Any:
         """A generator whose draws are written down, to be drawn anew at every call."""
@@ -170,6 +175,27 @@ class Tracer:
         if id(tensor) not in self.gradients:
             self.world.assume(f"({{0}}._grad is None) is {tensor._grad is None}", tensor)
             self.looked[id(tensor._grad)] = tensor
+        self.totals.add(id(tensor))
+
+    def adds_gradient(self, tensor: Any) -> bool:
+        """Called by a backward pass, whose gradient a replay adds to what there is then."""
+        self.adding = True
+        return id(tensor) not in self.gradients
+
+    def replace_data(self, tensor: Any, new: Any) -> None:
+        """Called for p.data = new, which p.data *= 2 ends with too."""
+        if new is not self.lift(tensor._data, tensor):
+            raise TraceError(
+                "tg.compile: p.data would become another array, but only what is written into it "
+                f"can be recorded: p.data[...] = value, p.data -= step. {user_line()}"
+            )
+
+    def once(self, what: str) -> None:
+        """Called by what changes Python's state."""
+        raise TraceError(
+            f"tg.compile: {what} inside the function would happen once, while it is recorded: "
+            f"do that after the call. {user_line()}"
+        )
 
     def keep_gradient(self, tensor: Any, new: Any) -> None:
         """Called before a .grad changes: the recording leaves no trace, a replay sets it."""
@@ -177,7 +203,11 @@ class Tracer:
         if isinstance(g := getattr(new, "_data", None), Symbol) and id(tensor._data) in self.known:
             g.value.of = g.value.of or self.known[id(tensor._data)][-1]
         if id(tensor) not in self.gradients:
-            self.gradients[id(tensor)] = tensor, tensor._grad, isinstance(new, Tensor)
+            self.gradients[id(tensor)] = tensor, tensor._grad, self.adding
+            self.totals.discard(id(tensor))
+        elif not self.adding:
+            self.totals.add(id(tensor))
+        self.adding = False
 
     def restore(self) -> list[tuple[Any, Any, Any, bool]]:
         """Put back all .grad; the Tensors, theirs before and in the recording, and if it added."""
@@ -187,21 +217,26 @@ class Tracer:
             t._grad = old
         return changes
 
-    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any]]:
-        """The Tensors whose .grad replays renew, and the new one; not those that nobody holds."""
+    def renewed(self, changes: list[tuple[Any, Any, Any, bool]]) -> Iterator[tuple[Any, Any, bool]]:
+        """The Tensors whose .grad replays renew, the new one, and whether to add it to another.
+
+        Not those that nobody holds.
+        """
         while changes:
             t, old, new, added = changes.pop()
             known = sum(id(x) in self.known and self.known[id(x)][1] is t for x in (t, t._data))
             if sys.getrefcount(t) <= ALONE + known:
                 continue
-            if old is not None and {id(old), id(old._data)} & self.known.keys():
+            total = added and id(t) in self.totals
+            read = old is not None and {id(old), id(old._data)} & self.known.keys()
+            if read or (total and old is not None):
                 raise TraceError(
                     "tg.compile: gradients would be added to a .grad from before the call: call "
                     "zero_grad() inside the function, before backward()"
                 )
-            if added:  # and not cleared before: right only while there is none to add to
-                self.world.assume(f"({{0}}._grad is None) is {old is None}", t)
-            yield t, new
+            if total:  # and not cleared before: right only while there is none to add to
+                self.world.assume("{0}._grad is None", t)
+            yield t, new, added and not total
 
     def finish(self, outputs: list[Any]) -> Program:
         """Tell what was there before the recording (it is read at every call) from what was made.
@@ -260,7 +295,7 @@ class Tracer:
             raise TraceError(
                 f"tg.compile: the function keeps {len(kept)} of the arrays that it computed "
                 f"outside itself (one is {kept[0].dtype} {kept[0].shape}), where later calls would "
-                "not renew them: return them instead"
+                "not renew them: return them, in a tuple, list or dict"
             )
         self.symbols.clear()
 
