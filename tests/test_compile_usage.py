@@ -151,6 +151,16 @@ def arrays_that_it_makes(compiled):
         yield f(X * k, np.array([k, 3 - k, 1]))
 
 
+def kinds_of_arguments(compiled):
+    def f(x, n):
+        kinds = [type(x) is np.ndarray, type(n) is float, isinstance(f, type), type(n)(3)]
+        return kinds, x * n, round(n, 1), x.nbytes, x.conj() + x.imag, type("A", (), {})().__class__
+
+    f = compiled(lambda x, n, f=f: f(x, n)[:-1])
+    for k in range(3):
+        yield f(X * k, k / 7)
+
+
 def one_hot(compiled):
     f = compiled(tg.value_and_grad(lambda w, t: np.mean(np.eye(3)[t] * tg.logsumexp(w))))
     for k in range(3):
@@ -158,7 +168,7 @@ def one_hot(compiled):
 
 
 RECORDINGS = {
-    accumulated: 1, two_in_turn: 2, cleared_afterwards: 1, arrays_that_it_makes: 1, one_hot: 1,
+    accumulated: 1, two_in_turn: 2, kinds_of_arguments: 1, cleared_afterwards: 1, arrays_that_it_makes: 1, one_hot: 1,
     one_cycle: 3, one_cycle_adam: 1, several_steps_in_a_call: 1, averages_written_in_two_ways: 1,
 }  # fmt: skip
 
@@ -227,7 +237,14 @@ def net_and(*do):
 SCHEDULE = optim.StepLR(trained(optim.SGD, lr=0.1)[1], 1)
 MISTAKES = {  # the message, what leads to it, and what it says to do
     "NumPy's functions": (lambda x: np.ma.array(x) * 2, lambda x: x * 2),
-    "print after the call": (lambda x: print(tg.tensor(x)) or x, lambda x: x),
+    "print after the call": (lambda x: print(x), lambda x: x),
+    "return them, and print": (lambda x: {f"x = {x[0, 0]}": x}, lambda x: {"x": x[0, 0]}),
+    "cannot record .flat of an array": (lambda x: x.flat[2], lambda x: x.ravel()[2]),
+    r"x = x \+ 1 for x \+= 1": (lambda x: x.__iadd__(1), lambda x: x.copy().__iadd__(1)),
+    r"np\.take\(x, i \+ np\.arange\(n\)\)":
+        (lambda x: x[0, x.argmax() // 9 :], lambda x: np.take(x[0], x.argmax() // 9 + np.arange(2))),
+    "none of NumPy's functions": (lambda x: np.frompyfunc(abs, 1, 1)(x), lambda x: abs(x)),
+    "no text of numbers while recording: return": (lambda x: print(tg.tensor(x)) or x, lambda x: x),
     "no text of numbers": (lambda x: f"{tg.tensor(x).sum():.3f}", lambda x: tg.tensor(x).sum()),
     r"\.item\(\).*after the call": (lambda x: x.sum().item(), lambda x: x.sum()),
     "decide after the call": (lambda x: 1 if np.isnan(x).any() else x, lambda x: np.isnan(x).any()),

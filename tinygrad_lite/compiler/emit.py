@@ -509,7 +509,10 @@ def numpy_name(step: Instruction) -> str:
             return prefix + name
     if isinstance(getattr(np, step.op, None), np.ufunc):  # Python's operator on numbers
         return step.op
-    raise NotImplementedError(f"tg.compile: no source for {step.op} ({call!r})")
+    raise NotImplementedError(
+        f"tg.compile: {step.op} is none of NumPy's functions, which are all that the source may "
+        "call: call it outside, or one of tg.functional's inside"
+    )
 
 
 def literal(item: Any, tight: int = 0) -> str:

@@ -25,7 +25,7 @@ from ..tensor import Node
 from .creation import STAND_INS
 from .program import Program
 from .reach import Walk
-from .symbol import TraceError
+from .symbol import TraceError, Type
 
 if TYPE_CHECKING:
     from .trace import Tracer
@@ -92,6 +92,7 @@ class World:
         self.patched: int | None = None  # during the run: so many slots have their stand-ins
         self.arrays: list[tuple[Callable[[], Any], bool]] = []  # and whether a replay writes there
         self.owners: set[int] | None = set()  # of the memory written into; None: cannot be told
+        self.typed: list[dict[str, Any]] = []  # where the code asks for type(x)
         self.creates = False  # whether arrays that f makes are recorded from the start
         self.walk = Walk(self)
 
@@ -169,6 +170,8 @@ class World:
                 before = [state(r) for r in self.random]
                 self.patched = 0
                 self.patch()
+                for names in self.typed:
+                    names["type"] = Type
                 yield
                 for source, old in zip(self.random, before, strict=False):
                     if state(source) != old:
@@ -178,6 +181,8 @@ class World:
                             "not do: use a Generator of your own, rng = np.random.default_rng(0)"
                         )
             finally:
+                for names in self.typed:
+                    names.pop("type", None)
                 try:
                     self.restore(changed)
                 finally:  # the rest, if an interrupt came in between

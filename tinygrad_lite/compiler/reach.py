@@ -177,6 +177,8 @@ class Walk:
                             slot(world, key, key)
                         else:  # one of Python's own
                             self.world.absent(world, key)
+                            if key == "type" and not any(world is w for w in self.world.typed):
+                                self.world.typed.append(world)
                     elif step.opname == "IMPORT_NAME":
                         self.found(sys.modules.get(key), key)
                     elif step.opcode in dis.hasname:

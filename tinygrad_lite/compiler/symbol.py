@@ -43,6 +43,10 @@ class NumbersError(TraceError):
     """Something wants the numbers of an array: perhaps a plain array that the function makes."""
 
 
+class NoAttributeError(TraceError, AttributeError):
+    """An attribute of arrays that has no place in a recording; `hasattr` says no."""
+
+
 class UserLine(NamedTuple):
     """A line of the user's code; its text is looked up only to show it."""
 
@@ -100,7 +104,7 @@ def concrete(tree: Any, protect: bool = False) -> Any:
 def _refuse(symbol: Symbol, what: str, way: str) -> Any:
     why = f"{what} depends on the numbers of this call, and another call would need another"
     why += " recording"
-    if user_frame()[1] & {"__repr__", "__format__"}:
+    if user_frame()[1] & {"__repr__", "__format__", "__str__"}:
         why, way = "no text of numbers while recording", "return them, and print after the call"
     way += ", or a tuple instead of an array that never changes" * symbol.outer
     raise NumbersError(f"tg.compile: {why}: {way}. {user_line()}")
@@ -132,6 +136,8 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     ndim = property(lambda self: len(self.shape))
     itemsize = property(lambda self: self.dtype.itemsize)
+    nbytes = property(lambda self: self.size * self.dtype.itemsize)
+    imag = property(lambda self: np.imag(self))
     base = None
     real = property(lambda self: self if self.dtype.kind != "c" else np.real(self))
 
@@ -221,7 +227,10 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             )
         new = new if new.dtype == self.dtype else new.astype(self.dtype)
         if self.value in self.tracer.program.inputs:
-            raise TraceError(f"tg.compile: an argument would be written into. {user_line()}")
+            raise TraceError(
+                "tg.compile: an argument would be written into: write x = x + 1 for x += 1, or "
+                f"begin with x = x.copy(). {user_line()}"
+            )
         for view in self.views:
             if (symbol := view()) is not None:
                 symbol.stale = True
@@ -266,6 +275,23 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __repr__(self) -> str:
         return f"<array {self.dtype} {self.shape} while tg.compile records>"
+
+    def __format__(self, spec: str = "") -> str:
+        if sys._getframe(1).f_code.co_filename.startswith(PACKAGE):  # in an error's message
+            return repr(self)
+        return str(_refuse(self, "the text of an array", ""))
+
+    __str__ = __format__
+
+    def __getattr__(self, name: str) -> Any:
+        if sys._getframe(1).f_code.co_filename.startswith((PACKAGE, NUMPY)) or name[:2] == "__":
+            raise AttributeError(name)
+        raise NoAttributeError(
+            f"tg.compile cannot record .{name} of an array: use NumPy's functions. {user_line()}"
+        )
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return int(self) if digits is None else np.round(self, digits)
 
     def view(self, dtype: Any) -> Any:
         return self.tracer.record("view", _view, (self, np.dtype(dtype)), {})
@@ -340,6 +366,8 @@ for _name in [
     "repeat",
     "diagonal",
     "trace",
+    "conj",
+    "conjugate",
     "dot",
     "nonzero",
 ]:
@@ -367,6 +395,21 @@ for _name, _ufunc in {
     "pow": np.power,
 }.items():
     setattr(Symbol, f"__i{_name}__", _rebound(_name, _ufunc))
+
+
+class Kind(type):
+    """Makes `type` itself, except that a Symbol is of the class of what it stands for."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        one = len(args) == 1 and not kwargs
+        return type(args[0].data) if one and type(args[0]) is Symbol else type(*args, **kwargs)
+
+    def __instancecheck__(cls, item: Any) -> bool:
+        return isinstance(item, type)
+
+
+class Type(type, metaclass=Kind):
+    """What the user's code calls `type` while it is recorded."""
 
 
 class Random:

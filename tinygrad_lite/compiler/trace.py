@@ -31,6 +31,7 @@ UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
     "unique_values", "unique_counts", "unique_inverse", "unique_all", "union1d", "intersect1d",
     "setdiff1d", "setxor1d", "roots", "poly1d",
 })  # fmt: skip
+MASKED = {"argwhere", "nonzero", "flatnonzero", "extract", "compress"}
 COUNTED = frozenset({  # ... of the arguments after the first
     "tile", "repeat", "delete", "insert", "split", "array_split", "pad", "resize", "reshape",
     "broadcast_to", "histogram_bin_edges",
@@ -380,9 +381,12 @@ def refuse_unknown_shapes(program: Program) -> None:
         counted = counted or (step.op == "bincount" and "minlength" not in step.kwargs)
         unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
         if unknown or (masks and step.op == "getitem"):
+            way = "use np.where(mask, x, y)" if single or step.op in MASKED else "do that outside"
+            way = "use np.where instead of a mask" if masks and not sliced else way
+            way = "slice with Python's integers, or np.take(x, i + np.arange(n))" if sliced else way
             raise TraceError(
                 f"tg.compile: how large the result of {step.op} is depends on the numbers of this "
-                f"call: use np.where instead of a mask. {step.line}"
+                f"call: {way}. {step.line}"
             )
 
 
