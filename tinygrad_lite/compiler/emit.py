@@ -7,9 +7,6 @@ in as the text of a literal, so a tensor's name can never become code.
 
 from __future__ import annotations
 
-import builtins
-import dataclasses
-import keyword
 import math
 import re
 import textwrap
@@ -18,30 +15,17 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .buffers import HUGE, LARGE, Buffers, can_write, makes_new
+from .expressions import ATOM, IN_PLACE, Expressions
 from .floats import CALLED
 from .helpers import helper_sources
+from .literals import constant_text, plain_numbers
 from .plan import Line, Plan
-from .program import ELEMENTWISE, VIEWS, Instruction, Program, Value, is_update, values_in
+from .program import VIEWS, Instruction, Program, Value, is_update, values_in
 from .symbol import TraceError
 
-INFIX = {  # operation: sign, and how tightly it binds
-    "add": ("+", 4), "subtract": ("-", 4), "multiply": ("*", 5), "divide": ("/", 5),
-    "matmul": ("@", 5), "power": ("**", 7), "equal": ("==", 1), "not_equal": ("!=", 1),
-    "less": ("<", 1), "less_equal": ("<=", 1), "greater": (">", 1), "greater_equal": (">=", 1),
-    "bitwise_and": ("&", 3), "bitwise_or": ("|", 2),
-}  # fmt: skip
-PREFIX = {"negative": ("-", 6), "invert": ("~", 6)}
-IN_PLACE = {op: INFIX[op][0] for op in ("add", "subtract", "multiply", "divide")}
-ATOM = 9  # how tightly names, calls and what is in brackets bind
-RESERVED = frozenset({*keyword.kwlist, *dir(builtins)})
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
-METHODS = frozenset({  # half the time of np.sum(x): no wrapper in Python
-    "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "std", "var",
-})  # fmt: skip
 ROLES = {"exp": "e", "sum": "s", "max": "top", "getitem": "part"}
 
 
@@ -109,16 +93,16 @@ def wrapped(start: str, items: str, end: str) -> list[str]:
     return [start, *textwrap.wrap(items, 90, initial_indent="    ", subsequent_indent="    "), end]
 
 
-class Writer:
+class Writer(Expressions):
     """Turns instructions into lines, one after the other."""
 
     def __init__(
         self, program: Program, apart: set[Any] | None = None, origins: Collection[Value] = ()
     ) -> None:
+        super().__init__(program)
         self.program = program
         self.origins = origins  # of results for which the caller may have an array
         self.renewed: dict[Value, str] = {}  # ... and the names of these arrays
-        self.makers = program.makers()
         for step in reversed(program.body):  # what becomes a gradient is named like one
             if is_update(step) and isinstance(step.args[0], Value):
                 step.args[0].of = step.args[0].of or step.outs[0].of
@@ -129,14 +113,7 @@ class Writer:
         self.targets = {value for value, _ in program.effects}  # captured arrays written into
         self.final = {new for _, new in program.effects if isinstance(new, Value)}
         self.lines: list[str] = []
-        self.constants: list[str] = []  # lines before the function
         self.extra: list[Value] = []  # arguments after the inputs: captured arrays, long constants
-        self.records: dict[Any, str] = {}  # names of what is described once, such as a Window
-        self.kernels: list[Any] = []  # functions that are called whole
-        self.names: dict[Value, str] = {}
-        self.inline: dict[Value, tuple[str, int]] = {}  # text, and how tightly it binds
-        self.taken = {"np", "math", "step", "Changed", *RESERVED}
-        self.count: Counter[str] = Counter()
         self.rows = Plan()
         self.row: dict[Value, int] = {}  # the line of the plan that made a value
         self.returned: set[int] = set()
@@ -144,24 +121,6 @@ class Writer:
         self.asked: list[tuple[Value, bool]] = [
             (v, h) for v, h in program.guards if v not in self.makers
         ]  # guards that can be asked now
-
-    # Names
-
-    def name(self, value: Value, role: str) -> str:
-        """A name for a value: its own, `dx` for the gradient by x, else one for its role."""
-        gradient = f"d{self.names[value.of]}" if value.of in self.names else role
-        hint = re.sub(r"\W+", "_", value.name or gradient, flags=re.ASCII).strip("_")
-        hint = role if role == "c" else hint  # a name of the module's: no helper's may be hidden
-        if not hint.isidentifier() or len(hint) > 30:
-            hint = role
-        hint += "_" * (hint in RESERVED)
-        name, start = hint, f"{hint}_" if hint[-1].isdigit() else hint
-        while name in self.taken or name == "v":  # v0, v1, ... but w, w1, ...
-            name = f"{start}{self.count[hint] + (hint != 'v')}"
-            self.count[hint] += 1
-        self.taken.add(name)
-        self.names[value] = name
-        return name
 
     def write_all(self) -> str:
         """All lines; the text of the results."""
@@ -385,96 +344,8 @@ class Writer:
         for k in self.returned:
             self.rows[k].last_use = None
 
-    # Expressions
-
     def read(self, step: Instruction) -> None:
         self.buffers.read(self.reads((step.args, step.kwargs)))
-
-    def reads(self, item: Any) -> Iterator[Value]:
-        """The named values that the text of an argument reads, and those written inside it."""
-        for value in values_in(item):
-            yield value
-            if value in self.inline and value in self.makers:
-                maker = self.makers[value]
-                yield from self.reads((maker.args, maker.kwargs))
-
-    def text(self, item: Any, tight: int = 0) -> str:
-        """An argument as source; in brackets if it binds less tightly than its place needs."""
-        if isinstance(item, Value):
-            if item not in self.inline:
-                return self.names[item]
-            text, binds = self.inline[item]
-            return f"({text})" if binds < tight else text
-        if isinstance(item, list):
-            text = f"[{self.texts(item)}]"
-            if len(text) < 80 or any(values_in(item)):
-                return text
-            if text not in self.records:  # such as the places that a pooling looks at
-                self.records[text] = self.name(Value((), np.dtype(object)), "c")
-                self.constants.append(f"{self.records[text]} = {text}")
-            return self.records[text]
-        if isinstance(item, tuple):
-            return f"({self.texts(item)}{',' if len(item) == 1 else ''})"
-        if _is_record(item):
-            if item not in self.records:
-                role = type(item).__name__.lower()
-                name = self.name(Value((), np.dtype(object)), role)
-                self.constants.append(f"{name} = {item!r}")
-                self.records[item] = name
-            return self.records[item]
-        return literal(item, tight)
-
-    def texts(self, items: Any, kwargs: dict[str, Any] | None = None) -> str:
-        texts = [self.text(x) for x in items]
-        for key, value in (kwargs or {}).items():
-            one = isinstance(value, tuple) and len(value) == 1 and key in ("axis", "axes")
-            texts.append(f"{key}={self.text(value[0] if one else value)}")
-        return ", ".join(texts)
-
-    def index(self, item: Any) -> str:
-        if isinstance(item, tuple) and item:
-            return ", ".join(self.index(x) for x in item) + ("," if len(item) == 1 else "")
-        if isinstance(item, slice):
-            parts = ["" if x is None else self.text(x) for x in (item.start, item.stop, item.step)]
-            return ":".join(parts if item.step is not None else parts[:2])
-        return self.text(item)
-
-    def expression(self, step: Instruction) -> tuple[str, int]:
-        """The source of a step, and how tightly it binds."""
-        args, kwargs, op = plain_numbers(step), step.kwargs, step.op
-        if op in INFIX and len(args) == 2 and not kwargs:
-            sign, binds = INFIX[op]
-            left, right = (binds + 1, binds) if op == "power" else (binds, binds + 1)
-            left += binds == 1  # comparisons do not chain
-            return f"{self.text(args[0], left)} {sign} {self.text(args[1], right)}", binds
-        if op in PREFIX and len(args) == 1 and not kwargs:
-            sign, binds = PREFIX[op]
-            return f"{sign}{self.text(args[0], binds)}", binds
-        first = self.text(args[0], ATOM) if args else ""
-        if op == "list":
-            return first, ATOM
-        if op == "zeros_like" and "shape" in kwargs:
-            return f"np.zeros({self.text(kwargs['shape'])}, np.{step.outs[0].dtype.name})", ATOM
-        if op == "getitem":
-            return f"{first}[{self.index(args[1])}]", ATOM
-        if op == "transpose" and not any(a is not None for a in (*args[1:], *kwargs.values())):
-            return f"{first}.T", ATOM
-        if op in ("astype", "view"):
-            return f"{first}.{op}(np.{args[1].name})", ATOM
-        if op == "reshape" and isinstance(args[0], Value) and not kwargs and len(args) == 2:
-            shape = args[1] if isinstance(args[1], tuple) else (args[1],)
-            return f"{first}.reshape({', '.join(map(str, shape)) or '()'})", ATOM
-        if op.startswith("rng."):
-            return f"{first}.{op[4:]}({self.texts(args[1:], kwargs)})", ATOM
-        if op.startswith("whole."):
-            self.kernels.append(step.call)
-            given = [*args, *kwargs.values()]
-            self.kernels += [type(a) for a in given if _is_record(a)]
-            return f"{op[6:]}({self.texts(args, kwargs)})", ATOM
-        if op in METHODS and isinstance(args[0], Value) and not args[0].weak:
-            return f"{first}.{op}({self.texts(args[1:], kwargs)})", ATOM
-        name = CALLED.get(step.call) or f"np.{numpy_name(step)}"
-        return f"{name}({self.texts(args, kwargs)})", ATOM
 
 
 def same(a: Any, b: Any) -> bool:
@@ -482,76 +353,3 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return a is b if isinstance(a, Value) or isinstance(b, Value) else bool(a == b)
-
-
-def plain_numbers(step: Instruction) -> tuple[Any, ...]:
-    """The arguments, NumPy's numbers as Python's where an array beside them has their dtype."""
-    dtypes = {a.dtype for a in step.args if isinstance(a, Value) and a.shape}
-    simple = step.op in ELEMENTWISE and len(dtypes) == 1
-    return tuple(
-        float(str(a)) if simple and isinstance(a, np.floating) and {a.dtype} == dtypes else a
-        for a in step.args
-    )
-
-
-def _is_record(item: Any) -> bool:
-    return dataclasses.is_dataclass(item) and not isinstance(item, Value)
-
-
-def numpy_name(step: Instruction) -> str:
-    """Where NumPy keeps a function."""
-    call = step.call
-    if "." in step.op:  # a ufunc's method: add.reduce
-        return step.op
-    name = str(getattr(call, "__name__", step.op))
-    for module, prefix in ((np, ""), (np.linalg, "linalg."), (np.fft, "fft.")):
-        if getattr(module, name, None) is call:
-            return prefix + name
-    if isinstance(getattr(np, step.op, None), np.ufunc):  # Python's operator on numbers
-        return step.op
-    raise NotImplementedError(
-        f"tg.compile: {step.op} is none of NumPy's functions, which are all that the source may "
-        "call: call it outside, or one of tg.functional's inside"
-    )
-
-
-def literal(item: Any, tight: int = 0) -> str:
-    """A number, a dtype, None, ... as source."""
-    if isinstance(item, np.generic):
-        return f"np.{item.dtype.name}({literal(item.item())})"
-    if isinstance(item, np.dtype):
-        return f"np.{item.name}"
-    if item in (bool, int, float, complex):
-        return str(item.__name__)
-    if isinstance(item, type) and issubclass(item, np.generic):
-        return f"np.{np.dtype(item).name}"
-    if isinstance(item, float) and not math.isfinite(item):
-        return "np.nan" if math.isnan(item) else "np.inf" if item > 0 else "(-np.inf)"
-    if isinstance(item, (int, float)) and not isinstance(item, bool):
-        text = repr(item)
-        return f"({text})" if text.startswith("-") and tight > 6 else text
-    if item is None or isinstance(item, (bool, str, complex, slice, range)):
-        return repr(item)
-    if isinstance(item, np.ufunc):
-        return f"np.{item.__name__}"
-    if item is Ellipsis:
-        return "..."
-    raise NotImplementedError(f"tg.compile: no source for a {type(item).__name__}: {item!r}")
-
-
-def constant_text(data: Any) -> str | None:
-    """A constant array as an expression, if it has a short one."""
-    dtype, flat = f"np.{data.dtype.name}", data.ravel()
-    if not data.size:
-        return f"np.zeros({data.shape}, {dtype})"
-    if (flat == flat[0]).all() and not np.signbit(flat[flat == 0]).any():
-        if flat[0] in (0, 1):
-            return f"np.{'ones' if flat[0] else 'zeros'}({data.shape}, {dtype})"
-        return f"np.full({data.shape}, {literal(flat[0].item())}, {dtype})"
-    if data.ndim == 1 and data.dtype.kind in "iu" and (np.diff(data.astype(object)) == 1).all():
-        return f"np.arange({data[0]}, {int(data[-1]) + 1}, dtype={dtype})"
-    if data.ndim == 2 and len(data) < 100 and np.array_equal(data, np.eye(*data.shape)):
-        return f"np.eye({', '.join(map(str, dict.fromkeys(data.shape)))}, dtype={dtype})"
-    if data.size <= 16 and data.dtype.kind in "biuf" and np.isfinite(data).all():
-        return f"np.array({data.tolist()!r}, {dtype})"
-    return None
