@@ -13,9 +13,9 @@ from tinygrad_lite.compiler import KEPT
 from tinygrad_lite.compiler.algebra import algebra
 from tinygrad_lite.compiler.common import common_subexpressions
 from tinygrad_lite.compiler.dead_code import dead_code
+from tinygrad_lite.compiler.errors import TraceError
 from tinygrad_lite.compiler.folding import constant_folding
 from tinygrad_lite.compiler.guards import guarded
-from tinygrad_lite.compiler.symbol import TraceError
 from tinygrad_lite.compiler.trace import Tracer
 from tinygrad_lite.mode import mode
 from tinygrad_lite.transforms import leaves

@@ -12,7 +12,7 @@ import tinygrad_lite as tg
 from tests.test_compile_outside import A, X, plain, same
 from tinygrad_lite import nn, optim
 from tinygrad_lite.compiler import outside
-from tinygrad_lite.compiler.symbol import TraceError
+from tinygrad_lite.compiler.errors import TraceError
 
 
 def trainer(kind, n=2, **options):

@@ -10,7 +10,7 @@ import pytest
 import tinygrad_lite as tg
 from tests.test_compile_outside import X, plain, same
 from tinygrad_lite import nn, optim
-from tinygrad_lite.compiler.symbol import TraceError
+from tinygrad_lite.compiler.errors import TraceError
 
 Y = np.cos(X[:, :2])
 

@@ -20,10 +20,10 @@ import numpy as np
 from ..mode import MODE, RECORDING
 from ..tensor import Tensor
 from ..transforms import leaves, rebuild
+from .errors import NumbersError
 from .plan import Plan
 from .recording import DifferenceError, Recording, argument_names
 from .replay import Changed
-from .symbol import NumbersError
 
 KEPT = 16  # recordings of one function, one per signature
 OFTEN = 20  # recordings with no replay in between: time to say so

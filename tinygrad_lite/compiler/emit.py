@@ -16,13 +16,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from .buffers import HUGE, LARGE, Buffers, can_write, makes_new
+from .errors import TraceError
 from .expressions import ATOM, IN_PLACE, Expressions
 from .floats import CALLED
 from .helpers import helper_sources
 from .literals import constant_text, plain_numbers
 from .plan import Line, Plan
 from .program import VIEWS, Instruction, Program, Value, is_update, values_in
-from .symbol import TraceError
 
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too

@@ -23,9 +23,10 @@ import numpy as np
 
 from ..tensor import Node
 from .creation import STAND_INS
+from .errors import TraceError
 from .program import Program
 from .reach import Walk
-from .symbol import TraceError, Type
+from .symbol import Type
 
 if TYPE_CHECKING:
     from .trace import Tracer

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..tensor import Tensor
-from .symbol import TraceError
+from .errors import TraceError
 
 if TYPE_CHECKING:
     from .outside import World

@@ -23,9 +23,10 @@ from .. import primitives as p
 from ..mode import mode
 from ..tensor import Node, births, constant
 from .common import content
+from .errors import TraceError
 from .program import ELEMENTWISE, Instruction, Value, mapped, values_in, with_values
 from .spellings import SPELLINGS, Formula, names
-from .symbol import Symbol, TraceError
+from .symbol import Symbol
 
 MOVES = {p.reshape, p.ravel, p.expand_dims, p.squeeze, p.transpose, p.swapaxes, p.moveaxis,
          p.broadcast_to, p.copy, p.getitem}  # fmt: skip

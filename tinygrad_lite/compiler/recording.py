@@ -17,10 +17,11 @@ from ..primitives import primitive
 from ..tensor import Node, Spec, Tensor, constant, leaf_node
 from ..transforms import leaves, rebuild
 from .emit import source
+from .errors import TraceError
 from .passes import optimised
 from .program import Value
 from .replay import Changed, Gradient, Interface, replay
-from .symbol import Symbol, TraceError
+from .symbol import Symbol
 from .trace import Tracer, itself, refuse_unknown_shapes
 
 

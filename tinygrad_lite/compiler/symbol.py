@@ -8,79 +8,36 @@ for a constant silently.
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..array_methods import ArrayMethods
+from .errors import (
+    NUMPY,
+    PACKAGE,
+    NoAttributeError,
+    NumbersError,
+    TraceError,
+    user_frame,
+    user_line,
+)
 from .program import UPDATES, Value, mapped
 
 if TYPE_CHECKING:
     from .trace import Tracer
 
-PACKAGE, NUMPY = (str(Path(p).parent) for p in (Path(__file__).resolve().parent, np.__file__))
 
 PYTHON = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
     "divide": operator.truediv, "power": operator.pow, "negative": operator.neg,
 }  # fmt: skip
-
-
-class TraceError(TypeError):
-    """What a function does depends on numbers, so that one recording cannot stand for all calls."""
-
-
-class NumbersError(TraceError):
-    """Something wants the numbers of an array: perhaps a plain array that the function makes."""
-
-
-class NoAttributeError(TraceError, AttributeError):
-    """An attribute of arrays that has no place in a recording; `hasattr` says no."""
-
-
-class UserLine(NamedTuple):
-    """A line of the user's code; its text is looked up only to show it."""
-
-    file: str
-    number: int
-
-    def __str__(self) -> str:
-        import linecache
-
-        text = linecache.getline(self.file, self.number).strip()
-        return f"{self.file}, line {self.number}: {text}"
-
-
-_line = functools.cache(UserLine)
-
-
-@functools.cache
-def is_ours(file: str) -> bool:
-    return file.startswith((PACKAGE, NUMPY))
-
-
-def user_line() -> UserLine:
-    """Where the user's code is at the moment."""
-    frame = user_frame()[0]
-    return _line(frame.f_code.co_filename, frame.f_lineno)
-
-
-def user_frame() -> tuple[FrameType, set[str]]:
-    """The frame of the user's code, and the names of the functions of ours in between."""
-    frame, names = sys._getframe(1), set()
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-        names.add(frame.f_code.co_name)
-        frame = frame.f_back
-    return frame, names
 
 
 def weak(data: Any) -> bool:

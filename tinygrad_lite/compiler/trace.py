@@ -20,11 +20,12 @@ import numpy as np
 from ..array_methods import raw
 from ..mode import MODE, SCOPE
 from ..tensor import changed
+from .errors import TraceError, user_line
 from .outside import World
 from .program import VIEWS, Instruction, Program, Value, mapped, values_in, with_values
 from .recognition import recognise
 from .replay import ALONE
-from .symbol import Random, Symbol, TraceError, concrete, user_line, weak
+from .symbol import Random, Symbol, concrete, weak
 
 UNKNOWN_SHAPE = frozenset({  # how large the result is depends on the numbers
     "argwhere", "nonzero", "flatnonzero", "unique", "extract", "compress", "trim_zeros",
