@@ -147,15 +147,11 @@ class Tracer:
                     )
                 self.totals.add(id(p))
                 g = p._grad._data
-                state = optimizer.state.setdefault(p, {"step": 0})
+                state = optimizer.remembered(p, group, names)
                 self.stepped[id(state)] += 1
                 step = functools.partial(_step, state, self.stepped[id(state)])
                 symbols = {"step": self.live(step, "t")}
-                for name in names:
-                    if name not in state:
-                        fill = group.get("initial_accumulator_value", 0)
-                        state[name] = np.full(p.shape, fill, p.dtype)
-                    symbols[name] = self.outside(state[name], None, name)
+                symbols |= {name: self.outside(state[name], None, name) for name in names}
                 self.after.append(functools.partial(_count, state, 1))
                 self.undo.append(functools.partial(_count, state, -1))
                 scratch = [self.outside(np.empty(p.shape, p.dtype)) for _ in range(2)]

@@ -99,6 +99,14 @@ class Optimizer:
     def _names(self, group: Options) -> list[str]:
         return [name for name, option in self.slots.items() if not option or group[option]]
 
+    def remembered(self, p: Tensor, group: Options, names: Iterable[str]) -> Options:
+        """What a parameter's steps have left, or a start."""
+        state = self.state.setdefault(p, {"step": 0})
+        for name in names:
+            if name not in state:
+                state[name] = np.full_like(p._data, group.get("initial_accumulator_value", 0))
+        return state
+
     def add_param_group(self, group: Options) -> None:
         """Train more parameters: {"params": Tensors, option: value, ...}."""
         known = ["params", *self.defaults, "initial_lr"]
@@ -149,11 +157,8 @@ class Optimizer:
         }
         for p, group, w, g in todo:
             names, options = shared[id(group)]
-            state = self.state.setdefault(p, {"step": 0})
+            state = self.remembered(p, group, names)
             state["step"] += 1
-            for name in names:
-                if name not in state:
-                    state[name] = np.full_like(w, group.get("initial_accumulator_value", 0))
             if (scratch := self._scratch.get((w.shape, w.dtype))) is None:
                 scratch = self._scratch[w.shape, w.dtype] = np.empty_like(w), np.empty_like(w)
             self.apply(w, g, state, scratch, options)
