@@ -35,8 +35,8 @@ def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
     The first call with new shapes, dtypes or static arguments (whatever is neither an array, a
     Tensor nor a float) records; later ones replay. Leaf Tensors and arrays that f reads from
     outside are read anew at each call, and written into where f updates them; `.grad`, optimisers
-    and random numbers work as without. Results are those of f, mostly to the last bit; where a
-    fused operation goes another way on arrays, to 1e-12 in float64.
+    and random numbers work as without. Results are those of f, mostly to the last bit; where sums
+    run in another order, or a formula was recognised as a fused operation, to 1e-12 in float64.
 
     Parameters
     ----------
@@ -70,8 +70,9 @@ def compile(f: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
         x: float64 (2,)
         \"\"\"
         v0 = np.tanh(w * x)
-        v1 = (1 - v0 * v0) * x
-        return v1,
+        # backward
+        dw = (1 - v0 * v0) * x
+        return dw,
     <BLANKLINE>
     """
     return functools.partial(compile, check=check) if f is None else Compiled(f, check)
