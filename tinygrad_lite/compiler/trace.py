@@ -284,12 +284,8 @@ class Tracer:
             result = call(*numbers)
         several = isinstance(result, (tuple, list))
         results = [self.symbol(data) for data in (result if several else [result])]
-        if op in VIEWS and isinstance(args[0], Symbol):
-            base = args[0] if args[0].of is None else args[0].of
-            for symbol in results:
-                if np.may_share_memory(symbol.data, base.data):
-                    symbol.of = base
-                    base.views = [*base.views, weakref.ref(symbol)]
+        if op in VIEWS:
+            self.note_views(op, args, results)
         scope, part = SCOPE.get(), self.part
         if not part and scope is not None:
             part = " / ".join(s.name for s in scope.path())
@@ -305,6 +301,15 @@ class Tracer:
         if hasattr(result, "_fields"):
             return type(result)(*results)
         return type(result)(results)
+
+    def note_views(self, op: str, args: Any, results: list[Symbol]) -> None:
+        """Note whose memory results show; reshape's, whatever the order of today's array is."""
+        given = [x for a in args for x in (a if type(a) in (list, tuple) else [a])]
+        for base in [x if x.of is None else x.of for x in given if isinstance(x, Symbol)]:
+            for symbol in results:
+                if op in ("reshape", "ravel") or np.may_share_memory(symbol.data, base.data):
+                    symbol.of = base
+                    base.views = [*base.views, weakref.ref(symbol)]
 
     def symbol(self, data: Any) -> Symbol:
         """What stands for a result."""
@@ -331,15 +336,19 @@ def _parts(index: tuple[Any, ...]) -> Any:
 
 def refuse_unknown_shapes(program: Program) -> None:
     """What is left must give arrays of the same shapes whatever the numbers."""
+
+    def unknown(tree: Any) -> list[Value]:
+        return [v for v in values_in(tree) if v not in program.constants]
+
     for step in program.body:
         index = step.args[1:] if step.op in ("getitem", "setitem") else ()
-        masks = any(v.dtype == bool and v.shape for v in values_in(index))
-        sliced = any(isinstance(i, slice) and any(values_in([i])) for i in _parts(index))
-        counted = step.op in COUNTED and any(values_in([step.args[1:], step.kwargs]))
+        masks = any(v.dtype == bool and v.shape for v in unknown(index))
+        sliced = any(isinstance(i, slice) and unknown(i) for i in _parts(index))
+        counted = step.op in COUNTED and bool(unknown([step.args[1:], step.kwargs]))
         single = step.op == "where" and len(step.args) == 1
         counted = counted or (step.op == "bincount" and "minlength" not in step.kwargs)
-        unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
-        if unknown or (masks and step.op == "getitem"):
+        single = single or step.op in UNKNOWN_SHAPE
+        if single or sliced or counted or (masks and step.op == "getitem"):
             raise TraceError(
                 f"tg.compile: how large the result of {step.op} is depends on the numbers of this "
                 f"call: use np.where instead of a mask. {step.line}"
