@@ -94,7 +94,9 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
         raise ValueError(f"select: {len(condlist)} conditions for {len(choicelist)} choices")
     out = default
     for condition, choice in zip(reversed(list(condlist)), reversed(list(choicelist)), strict=True):
-        if np.asarray(raw(condition)).dtype != np.bool_:
+        condition = raw(condition)
+        condition = condition if hasattr(condition, "dtype") else np.asarray(condition)
+        if condition.dtype != np.bool_:
             raise TypeError("select: conditions must be boolean arrays")
         out = np.where(condition, choice, out)
     return out

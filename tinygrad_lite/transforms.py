@@ -138,7 +138,7 @@ class _Run:
         for g, x, node in zip(found, leaves(self.given), self.variables, strict=True):
             g = np.zeros(node.shape, node.dtype) if g is None else g
             g = self.give(g, not isinstance(x, Tensor))
-            answers.append(g[()] if isinstance(g, np.ndarray) and g.ndim == 0 else g)
+            answers.append(g if isinstance(g, Tensor) or g.ndim else g[()])
         return rebuild(self.given, iter(answers))
 
     def with_aux(self, answer: Any) -> Any:

@@ -83,7 +83,7 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
     known = step.kwargs.keys() <= {"axis", "keepdims"}
     if op == "sum" and isinstance(x, Value) and y is None and x.dtype == out.dtype and known:
         axis = step.kwargs.get("axis")
-        axes = range(len(x.shape)) if axis is None else np.atleast_1d(axis)
+        axes = range(len(x.shape)) if axis is None or not x.shape else np.atleast_1d(axis)
         if all(x.shape[a] == 1 for a in axes):
             return replace(step, op="reshape", call=np.reshape, args=(x, out.shape), kwargs={})
     return step

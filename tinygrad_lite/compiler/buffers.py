@@ -28,7 +28,8 @@ NEW = ELEMENTWISE | frozenset({
 def makes_new(step: Instruction) -> bool:
     """Whether the result is certain to have memory of its own."""
     gathers = step.op == "getitem" and any(v.shape for v in values_in(step.args[1:]))
-    return step.op in NEW or "." in step.op or gathers
+    sums = step.op == "einsum" and len(step.args) > 2
+    return step.op in NEW or "." in step.op or gathers or sums
 
 
 def can_write(step: Instruction) -> bool:

@@ -22,7 +22,7 @@ from .floats import CALLED
 from .helpers import helper_sources
 from .literals import constant_text, plain_numbers
 from .plan import Line, Plan
-from .program import VIEWS, Instruction, Program, Value, is_update, values_in
+from .program import VIEWS, Instruction, Program, Value, is_update
 
 SHORT = 36  # characters: longer expressions get a name of their own
 NEAR = 6  # steps: what is used later than that, too
@@ -295,26 +295,24 @@ class Writer(Expressions):
         seen: set[Value] = set()
         texts: list[str] = []
         for value in self.program.outputs:
-            base = self.root(value)
+            roots = self.roots(value)
             text = self.text(value)
-            if value.shape and (base in seen or base not in self.makers):
+            if value.shape and (roots & seen or not roots <= self.makers.keys()):
                 text = f"{text}.copy()"
             if self.targets and text not in self.names.values():  # before these are written into
                 self.lines.append(f"{(name := f'result{len(texts) + 1}')} = {text}")
                 text = name
-            seen.add(base)
+            seen |= roots
             texts.append(text)
             self.returned.add(self.row[value])
         return ", ".join(texts) + "," * (len(texts) == 1) or "()"
 
-    def root(self, value: Value) -> Value:
-        """The array whose memory a value may show."""
-        while value in self.makers and self.makers[value].op in VIEWS:
-            inner = list(values_in(self.makers[value].args[:1]))
-            if not inner:
-                break
-            value = inner[0]
-        return value
+    def roots(self, value: Value) -> set[Value]:
+        """The arrays whose memory a value may show."""
+        step = self.makers.get(value)
+        if step is None or step.op not in VIEWS or makes_new(step):
+            return {value}
+        return {root for v in step.inputs() if v.shape for root in self.roots(v)} or {value}
 
     def effects(self) -> None:
         """All has been computed: now write into what is outside."""

@@ -92,7 +92,10 @@ ELEMENTWISE = frozenset(
 )
 VIEWS = frozenset({  # their results may show the memory of their argument
     "reshape", "transpose", "swapaxes", "moveaxis", "expand_dims", "squeeze", "ravel", "view",
-    "broadcast_to", "getitem", "split", "flip", "diagonal", "rollaxis",
+    "broadcast_to", "getitem", "split", "flip", "diagonal", "rollaxis", "diag", "rot90", "fliplr",
+    "flipud", "atleast_1d", "atleast_2d", "atleast_3d", "array_split", "hsplit", "vsplit", "dsplit",
+    "unstack", "matrix_transpose", "permute_dims", "broadcast_arrays", "meshgrid", "real", "imag",
+    "matrix_power", "einsum", "asarray", "ascontiguousarray",
 })  # fmt: skip
 UPDATES = frozenset({"setitem", "put_along_axis", "fill_diagonal", "put", "putmask", "place"})
 

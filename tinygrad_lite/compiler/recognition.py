@@ -79,7 +79,7 @@ class Graph:
         self.steps: dict[Node, Value] = {}  # with what it computed
         self.inner: dict[Node, Node] = {}  # steps that only the graph knows; of equals, the first
         self.new: dict[Value, tuple[Value, list[Instruction]]] = {}  # what takes a value's place
-        self.root = order[-1]
+        self.root: Node | None = None
         place = {out: k for k, step in enumerate(self.body) for out in step.outs}
         firsts: dict[Any, Node] = {}
         for node in order:
@@ -284,7 +284,7 @@ def _terms(node: Node) -> list[Term]:
 
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
-    return tuple(sorted(p.axes_of(x, axis)))
+    return tuple(sorted(p.axes_of(x, axis))) if x.ndim else ()
 
 
 def _given(item: Any) -> Any:

@@ -81,7 +81,7 @@ class Recording:
             raise _cause(error) from None
         finally:  # whatever happens, no Tensor of the user's keeps a stand-in
             changes = tracer.restore()
-        results = [(isinstance(o, Tensor), _ended(o)) for o in outs]
+        results = [(_kind(o), _ended(o)) for o in outs]
         tree = rebuild(result, iter([None] * len(outs)))
         del result, inside, keywords, stand_ins, outs, given, args, kwargs
         gradients: list[Gradient] = []
@@ -161,6 +161,14 @@ def _shown(signature: Any) -> str:
     if kind is float:
         return "a float"
     return f"{rest[0]:.40}" if isinstance(rest[0], str) else f"another {kind.__name__}"
+
+
+def _kind(out: Any) -> str:
+    """What makes a result of an array or a number; NumPy has numbers in arrays, too."""
+    if isinstance(out, Tensor):
+        return "constant"
+    data = out.data if isinstance(out, Symbol) else out
+    return "asarray" if isinstance(data, np.ndarray) and not data.shape else ""
 
 
 def _no_graph(*_: Any) -> Any:

@@ -38,7 +38,7 @@ class Interface(NamedTuple):
     renewed: list[Value]  # outputs for which there may be an array to write into
     storage: list[Value]  # arrays to compute in
     outputs: list[Any]  # of the source (Values), or known now
-    results: list[tuple[bool, Node | None]]  # of f: whether Tensors, and of what Node
+    results: list[tuple[str, Node | None]]  # of f: what makes them, and Tensors' Nodes
     tree: Any  # ... and how they are nested
     gradients: list[Gradient]
 
@@ -47,7 +47,8 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
     """The function of the list of the arguments' leaves that returns what f would."""
     space: dict[str, Any] = {
         "constant": constant, "changed": changed, "ndarray": np.ndarray, "copy": np.copy,
-        "rebuild": rebuild, "world": tracer.world, "Changed": Changed, "spare": spare_gradient,
+        "asarray": np.asarray, "rebuild": rebuild, "world": tracer.world, "Changed": Changed,
+        "spare": spare_gradient,
     }  # fmt: skip
 
     def bound(item: Any) -> str:
@@ -100,8 +101,8 @@ def replay(step: Callable[..., Any], face: Interface, program: Program, tracer: 
             text += f" if {bound(t)}._grad is None else {bound(t)}._grad + {text}"
         lines.append(f"{bound(t)}._grad = {text}")
     texts = [
-        f"constant({n}{f', {bound(node)}' if node else ''})" if tensor else n
-        for n, (tensor, node) in zip(names, face.results, strict=False)
+        f"{made}({n}{f', {bound(node)}' if node else ''})" if made else n
+        for n, (made, node) in zip(names, face.results, strict=False)
     ]
     tree = face.tree
     if tree is None:

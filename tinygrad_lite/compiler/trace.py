@@ -68,7 +68,7 @@ class Tracer:
     def recognise(self, order: Any, wanted: Any) -> bool:
         """Called before a backward pass; whether that changed the graph."""
         found = recognise(self, order, wanted)
-        if isinstance(out := order[-1].out, Symbol) and not out.shape:
+        if order and isinstance(out := order[-1].out, Symbol) and not out.shape:
             out.value.name = out.value.name or "loss"  # the pass begins here
         return found
 
@@ -322,12 +322,8 @@ class Tracer:
             result = call(*numbers)
         several = isinstance(result, (tuple, list))
         results = [self.symbol(data) for data in (result if several else [result])]
-        if op in VIEWS and isinstance(args[0], Symbol):
-            base = args[0] if args[0].of is None else args[0].of
-            for symbol in results:
-                if np.may_share_memory(symbol.data, base.data):
-                    symbol.of = base
-                    base.views = [*base.views, weakref.ref(symbol)]
+        if op in VIEWS:
+            self.note_views(op, args, results)
         scope, part = SCOPE.get(), self.part
         if not part and scope is not None:
             part = " / ".join(s.name for s in scope.path())
@@ -343,6 +339,15 @@ class Tracer:
         if hasattr(result, "_fields"):
             return type(result)(*results)
         return type(result)(results)
+
+    def note_views(self, op: str, args: Any, results: list[Symbol]) -> None:
+        """Note whose memory results show; reshape's, whatever the order of today's array is."""
+        given = [x for a in args for x in (a if type(a) in (list, tuple) else [a])]
+        for base in [x if x.of is None else x.of for x in given if isinstance(x, Symbol)]:
+            for symbol in results:
+                if op in ("reshape", "ravel") or np.may_share_memory(symbol.data, base.data):
+                    symbol.of = base
+                    base.views = [*base.views, weakref.ref(symbol)]
 
     def symbol(self, data: Any) -> Symbol:
         """What stands for a result."""
@@ -369,15 +374,19 @@ def _parts(index: tuple[Any, ...]) -> Any:
 
 def refuse_unknown_shapes(program: Program) -> None:
     """What is left must give arrays of the same shapes whatever the numbers."""
+
+    def unknown(tree: Any) -> list[Value]:
+        return [v for v in values_in(tree) if v not in program.constants]
+
     for step in program.body:
         index = step.args[1:] if step.op in ("getitem", "setitem") else ()
-        masks = any(v.dtype == bool and v.shape for v in values_in(index))
-        sliced = any(isinstance(i, slice) and any(values_in([i])) for i in _parts(index))
-        counted = step.op in COUNTED and any(values_in([step.args[1:], step.kwargs]))
+        masks = any(v.dtype == bool and v.shape for v in unknown(index))
+        sliced = any(isinstance(i, slice) and unknown(i) for i in _parts(index))
+        counted = step.op in COUNTED and bool(unknown([step.args[1:], step.kwargs]))
         single = step.op == "where" and len(step.args) == 1
         counted = counted or (step.op == "bincount" and "minlength" not in step.kwargs)
-        unknown = step.op in UNKNOWN_SHAPE or sliced or counted or single
-        if unknown or (masks and step.op == "getitem"):
+        of_numbers = step.op in UNKNOWN_SHAPE or sliced or counted or single
+        if of_numbers or (masks and step.op == "getitem"):
             way = "use np.where(mask, x, y)" if single or step.op in MASKED else "do that outside"
             way = "use np.where instead of a mask" if masks and not sliced else way
             way = "slice with Python's integers, or np.take(x, i + np.arange(n))" if sliced else way
