@@ -14,6 +14,7 @@ PROGRAMS = {
     "numbers in arrays": (lambda x: (np.squeeze(x[:1, :1]), x[0, 0], x[..., 1, 1], np.sum(x)), X),
     "a gradient that is a number": (tg.grad(lambda x: np.argmax(x) * x.mean()), X[0, 0]),
     "select": (tg.grad(lambda x: np.sum(np.select([x > 1, x < -1], [x, 2 * x], 3 * x))), X),
+    "sum of a float": (lambda x: np.deg2rad(np.sum(x)) * 2, 0.5),
     "no gradient": (tg.grad(lambda x: np.sum(np.floor(x))), X),
     "softmax of a number": (tg.grad(lambda x: tg.functional.softmax(np.sum(x)) * 3), X),
     "concatenated": (tg.grad(lambda x: np.sum(np.concatenate([x, x * x]) ** 2)), X),

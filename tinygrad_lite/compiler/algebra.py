@@ -81,7 +81,8 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
         if [first[a] for a in second] == list(range(len(first))):
             return before.args[0]
     known = step.kwargs.keys() <= {"axis", "keepdims"}
-    if op == "sum" and isinstance(x, Value) and y is None and x.dtype == out.dtype and known:
+    array = isinstance(x, Value) and not x.weak
+    if op == "sum" and array and y is None and x.dtype == out.dtype and known:
         axis = step.kwargs.get("axis")
         axes = range(len(x.shape)) if axis is None or not x.shape else np.atleast_1d(axis)
         if all(x.shape[a] == 1 for a in axes):
