@@ -319,6 +319,8 @@ def test_each_pass_removes_what_it_says():
         lambda x: np.sum(x.reshape(1, 5, 3), axis=0),
     ):  # fmt: skip
         assert operations(dead_code(algebra(algebra(algebra(recorded(f, x)))))) == []
+    repeated = recorded(lambda x: np.sum(np.broadcast_to(x[0], (7, 3)), axis=0), x)
+    assert operations(dead_code(algebra(repeated))) == ["getitem", "multiply"]
     stretched = dead_code(algebra(recorded(lambda x: x * np.broadcast_to(x[0], x.shape), x)))
     assert operations(stretched) == ["getitem", "multiply"]
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +89,11 @@ def simpler(step: Instruction, makers: Any, constants: Any) -> Instruction | Val
         axes = range(len(x.shape)) if axis is None or not x.shape else np.atleast_1d(axis)
         if all(x.shape[a] == 1 for a in axes):
             return replace(step, op="reshape", call=np.reshape, args=(x, out.shape), kwargs={})
+        small = before.args[0] if before is not None and before.op == "broadcast_to" else None
+        wide = isinstance(small, Value) and (1,) * (len(x.shape) - len(small.shape)) + small.shape
+        if wide and alike(small, out) and out.dtype.kind == "f" and all(wide[a] == 1 for a in axes):
+            n = float(math.prod(x.shape[a] for a in axes))
+            return replace(step, op="multiply", call=operator.mul, args=(small, n), kwargs={})
     return step
 
 
